@@ -1,0 +1,70 @@
+"""The kernelspec's command, as it must read inside the container.
+
+`jupyter_client` formats argv for this host: a bare ``python`` becomes the server's interpreter,
+``{connection_file}`` and ``{resource_dir}`` become host paths. Here they are turned back.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import ConfigurationError
+
+PRIVATE_DIR = "/run/kernel"
+"""Where the kernel's private directory is mounted, read-only."""
+
+CONNECTION_FILE = f"{PRIVATE_DIR}/connection.json"
+ENVIRONMENT_FILE = f"{PRIVATE_DIR}/environment"
+SOCKETS_DIR = f"{PRIVATE_DIR}/sockets"
+RESOURCE_DIR = f"{PRIVATE_DIR}/resources"
+
+_PYTHON = re.compile(r"(python|pypy)(\d+(\.\d+)*)?t?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelCommand:
+    """A command for inside the container, and whether it needs the kernelspec's own files."""
+
+    argv: tuple[str, ...]
+    uses_resources: bool
+
+
+def is_python(program: str) -> bool:
+    """Whether a path or name is that of a Python interpreter."""
+    return bool(_PYTHON.fullmatch(os.path.basename(program)))  # noqa: PTH119 - not always a path
+
+
+def container_command(
+    formatted: Sequence[str],
+    *,
+    template: Sequence[str],
+    connection_file: str,
+    resource_dir: str,
+    in_image: bool,
+    interpreter: str = sys.executable,
+) -> KernelCommand:
+    """`formatted` is what `format_kernel_cmd` made of the kernelspec's `template`.
+
+    In an image the host's interpreter is turned back into the bare name, to be looked up on the
+    image's PATH; any other program stays as the kernelspec wrote it. Raises `ConfigurationError`
+    for an empty argv.
+    """
+    if not formatted:
+        raise ConfigurationError("The kernelspec's argv is empty.")
+    program, *arguments = formatted
+    if in_image and template and program == interpreter:
+        bare = template[0] if is_python(template[0]) else program
+        program = os.path.basename(bare)  # noqa: PTH119
+    host_file = os.path.realpath(connection_file)
+    argv = [
+        arg.replace(host_file, CONNECTION_FILE).replace(connection_file, CONNECTION_FILE)
+        for arg in arguments
+    ]
+    uses_resources = bool(resource_dir) and any(resource_dir in arg for arg in (program, *argv))
+    if uses_resources:
+        program, *argv = (arg.replace(resource_dir, RESOURCE_DIR) for arg in (program, *argv))
+    return KernelCommand(argv=(program, *argv), uses_resources=uses_resources)

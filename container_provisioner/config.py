@@ -1,0 +1,423 @@
+"""The settings as traits: from the stanza's ``config``, the application's config, the environment.
+
+In that order: what a kernelspec's stanza says wins over ``c.ContainerProvisioner.…``, which wins
+over ``CONTAINER_PROVISIONER_…``, which wins over the default. A value that makes no sense is
+refused when it is read, by the trait's name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from typing import Any
+
+from traitlets import Bool, Dict, Enum, Float, Integer, List, TraitError, TraitType, Unicode
+from traitlets.config import LoggingConfigurable
+
+from .engine.create_body import check_extra
+from .policy import PROFILES, Settings, choose_transport
+from .spec import Limits, Mount
+
+ENVIRONMENT_PREFIX = "CONTAINER_PROVISIONER_"
+
+_SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[kmgt]?)(i?b)?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+
+
+class FromEnvironment(TraitType[Any, Any]):
+    """Takes its default from ``CONTAINER_PROVISIONER_<NAME>`` when that is set."""
+
+    def default(self, obj: Any = None) -> Any:
+        variable = ENVIRONMENT_PREFIX + str(self.name).upper()
+        text = os.environ.get(variable)
+        if obj is None or text is None:
+            return super().default(obj)
+        try:
+            # validate here: traitlets would name the trait, but not where the value comes from
+            return self._validate(obj, self.from_string(text))
+        except (TraitError, ValueError) as exc:
+            raise TraitError(f"Environment variable {variable}={text!r}: {exc}") from exc
+
+
+class Text(FromEnvironment, Unicode[str, str]):
+    """Any text."""
+
+
+class Choice(FromEnvironment, Enum[str]):
+    """One of a few words."""
+
+    def from_string(self, s: str) -> Any:
+        return s
+
+
+class Switch(FromEnvironment, Bool[bool, bool]):
+    """True or false."""
+
+
+class Seconds(FromEnvironment, Float[float, float]):
+    """A time in seconds, more than zero."""
+
+    def __init__(self, default: float, **kwargs: Any) -> None:
+        super().__init__(default, min=0.001, **kwargs)
+
+
+class Cores(FromEnvironment, Float[float, float]):
+    """A number of processors; 0 is no limit."""
+
+    def __init__(self, default: float, **kwargs: Any) -> None:
+        super().__init__(default, min=0.0, **kwargs)
+
+
+class Count(FromEnvironment, Integer[int, int]):
+    """A whole number; 0 is no limit."""
+
+    def __init__(self, default: int, **kwargs: Any) -> None:
+        super().__init__(default, min=0, **kwargs)
+
+
+class Names(FromEnvironment, List[str]):
+    """A list of names; commas separate them in an environment variable."""
+
+    def from_string(self, s: str) -> Any:
+        return [name.strip() for name in s.split(",") if name.strip()]
+
+    def from_string_list(self, s_list: list[str]) -> Any:
+        return [name for text in s_list for name in self.from_string(text)]
+
+
+class Fields(FromEnvironment, Dict):
+    """A mapping; JSON in an environment variable."""
+
+    def from_string(self, s: str) -> Any:
+        return json.loads(s)
+
+
+class Size(Text):
+    """Bytes, written as ``512m`` or ``2g`` (powers of 1024); empty is no limit."""
+
+    info_text = "a size in bytes such as '512m' or '2g', or '' for no limit"
+
+    def validate(self, obj: Any, value: Any) -> str:
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        if not isinstance(text, str) or (text and not _SIZE.fullmatch(text.strip())):
+            self.error(obj, value)
+        return text.strip()
+
+
+class User(Text):
+    """``auto``, ``image``, or numbers: ``uid`` or ``uid:gid``."""
+
+    info_text = "'auto', 'image', or numeric 'uid' or 'uid:gid'"
+
+    def validate(self, obj: Any, value: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(r"auto|image|\d+(:\d+)?", value):
+            self.error(obj, value)
+        return value
+
+
+class Gpus(Text):
+    """As ``docker run --gpus``."""
+
+    info_text = "'', 'all', a number of GPUs, or 'device=ID[,ID…]'"
+
+    def validate(self, obj: Any, value: Any) -> str:
+        text = str(value)
+        if not re.fullmatch(r"|all|[1-9]\d*|device=[\w,:-]+", text):
+            self.error(obj, value)
+        return text
+
+
+class Mounts(Names):
+    """Each ``SOURCE:TARGET`` or ``SOURCE:TARGET:rw``, both absolute."""
+
+    info_text = "a list of 'SOURCE:TARGET' or 'SOURCE:TARGET:rw' with absolute paths"
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        mounts = super().validate(obj, value)
+        for text in mounts or ():
+            parse_mount(text)
+        return mounts
+
+
+def parse_size(text: str) -> int | None:
+    """``2g`` as 2147483648; None for an empty text. Raises ValueError for anything else."""
+    if not text:
+        return None
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size")
+    return int(float(match["number"]) * _UNITS[match["unit"].lower()])
+
+
+def parse_mount(text: str) -> Mount:
+    """Raises TraitError for what is not ``SOURCE:TARGET[:ro|rw]``, and for the engine's socket."""
+    source, _, rest = os.path.expanduser(text).partition(":")  # noqa: PTH111
+    target, _, mode = rest.partition(":")
+    if not source.startswith("/") or not target.startswith("/") or mode not in ("", "ro", "rw"):
+        raise TraitError(
+            f"mounts: {text!r} is not 'SOURCE:TARGET' or 'SOURCE:TARGET:rw' with absolute paths"
+        )
+    if os.path.basename(os.path.realpath(source)) in ("docker.sock", "podman.sock"):  # noqa: PTH119
+        raise TraitError(
+            f"mounts: {text!r} would hand the engine to the kernel, and with it this machine"
+        )
+    return Mount(source=source, target=target, read_only=mode != "rw")
+
+
+class ContainerSettings(LoggingConfigurable):
+    """The traits. `settings` reads them all, once for each launch."""
+
+    image = Text(
+        "",
+        config=True,
+        help="""
+        Image that the kernel runs in, such as ``quay.io/jupyter/scipy-notebook``. It needs a
+        kernel and nothing else; its ENTRYPOINT is not run.
+
+        Empty, the default, is the host's own environment: the interpreter and packages that a
+        local kernel would have, read-only, and nothing of the home directory.
+        """,
+    )
+    engine = Choice(
+        ["auto", "docker", "podman"],
+        default_value="auto",
+        config=True,
+        help="""
+        Container engine. ``auto``, the default, takes the first that answers: Docker at
+        ``DOCKER_HOST`` or its usual socket, then Podman at its sockets.
+        """,
+    )
+    engine_url = Text(
+        "",
+        config=True,
+        help="""
+        The engine's address, such as ``unix:///var/run/docker.sock``; no other is then tried.
+        Empty, the default, looks where ``engine`` says. Engines on other hosts are not supported
+        yet.
+        """,
+    )
+    profile = Choice(
+        sorted(PROFILES),
+        default_value="sandbox",
+        config=True,
+        help="""
+        A set of settings. ``sandbox``, the default: no network, the notebook's folder read-only,
+        root filesystem read-only, home and ``/tmp`` in memory and gone at a restart. ``dev``:
+        bridge network, the notebook's folder read-write, a root filesystem that can be written.
+
+        Both drop all capabilities, forbid new privileges, are not root, and bound processes and
+        logs. ``network`` and ``workspace`` override the profile one by one.
+        """,
+    )
+    transport = Choice(
+        ["auto", "ipc", "tcp", "network"],
+        default_value="auto",
+        config=True,
+        help="""
+        How messages reach the kernel. ``ipc``: unix sockets in a private directory, without any
+        network; what ``auto``, the default, chooses. ``tcp``: ports on the host's loopback, for
+        kernels that do not speak ipc. ``network``: the container's address in ``network``. The
+        last two need a network, and their messages are signed but not encrypted unless
+        ``transport_encryption`` is on.
+        """,
+    )
+    network = Text(
+        "",
+        config=True,
+        help="""
+        The engine's network that the kernel joins: ``none``, ``bridge``, or a name. Empty, the
+        default, is the profile's: ``none`` in ``sandbox``, ``bridge`` in ``dev``. With any but
+        ``none`` the kernel reaches what this machine reaches.
+        """,
+    )
+    workspace = Choice(
+        ["", "none", "ro", "rw"],
+        default_value="",
+        config=True,
+        help="""
+        Whether the notebook's folder is mounted, at its own path, as the kernel's working
+        directory: ``none``, ``ro`` or ``rw``. Empty, the default, is the profile's: ``ro`` in
+        ``sandbox``, ``rw`` in ``dev``. A home or system directory is mounted only when this is
+        set; ``/`` never.
+        """,
+    )
+    user = User(
+        "auto",
+        config=True,
+        help="""
+        Who the kernel is. ``auto``, the default: the user who runs the server; when that is root,
+        the owner of a workspace that is mounted read-write, else the image's user, else nobody.
+        ``image``: the image's own user. Or a numeric ``uid`` or ``uid:gid``.
+        """,
+    )
+    allow_root = Switch(
+        False,
+        config=True,
+        help="""
+        Let ``user`` be root. Default False. Root in the container owns what it writes into a
+        workspace as root of the host does, and has an easier way out of a flawed engine.
+        """,
+    )
+    memory_limit = Size(
+        "2g",
+        config=True,
+        help="""
+        Memory a kernel may use before it is killed, in bytes: ``512m``, ``2g``. Default ``2g``.
+
+        The kernel then dies with exit code 137, and the reason names this limit. It covers the
+        files in the kernel's home and ``/tmp`` too; swap is not used. Empty means no limit: one
+        notebook can then exhaust the host.
+        """,
+    )
+    cpu_limit = Cores(
+        0.0,
+        config=True,
+        help="""
+        Processors a kernel may use at once, such as ``1.5``. Default 0: no limit. Above it the
+        kernel is slowed, not killed.
+        """,
+    )
+    pids_limit = Count(
+        512,
+        config=True,
+        help="""
+        Processes and threads a kernel may have. Default 512. Above it new ones fail, which is
+        what stops a fork bomb. 0 means no limit.
+        """,
+    )
+    shm_size = Size(
+        "64m",
+        config=True,
+        help="""
+        Size of ``/dev/shm`` in bytes, default ``64m``. Data loaders that share memory between
+        processes need more; what is used counts towards ``memory_limit``.
+        """,
+    )
+    gpus = Gpus(
+        "",
+        config=True,
+        help="""
+        GPUs for the kernel: ``all``, a number, or ``device=ID[,ID…]``, as ``docker run --gpus``.
+        Default none. The engine needs the vendor's container toolkit.
+        """,
+    )
+    runtime = Text(
+        "",
+        config=True,
+        help="""
+        OCI runtime of the engine's, such as ``runsc`` (gVisor) or ``kata``. Default: the
+        engine's own. Without that runtime nothing is started.
+        """,
+    )
+    mounts = Mounts(
+        trait=Unicode(),
+        config=True,
+        help="""
+        Further paths of the host, each ``SOURCE:TARGET`` (read-only) or ``SOURCE:TARGET:rw``.
+        Default none. The source has to exist; the engine's own socket is refused.
+        """,
+    )
+    env = Fields(
+        key_trait=Unicode(),
+        value_trait=Unicode(),
+        config=True,
+        help="""
+        Environment variables for the kernel. Default none. They are handed over in a private
+        file and do not show in ``docker inspect``; the kernelspec's own ``env`` likewise.
+        """,
+    )
+    env_passthrough = Names(
+        trait=Unicode(),
+        config=True,
+        help="""
+        Names, or patterns such as ``AWS_*``, of the server's environment variables that the
+        kernel gets. Default none: only the locale, the session's name and ``KERNEL_*`` pass.
+        """,
+    )
+    restart_mode = Choice(
+        ["in-place", "recreate"],
+        default_value="in-place",
+        config=True,
+        help="""
+        What a restart of the kernel keeps. ``in-place``, the default: the container, with the
+        files and packages that were put into its root filesystem (memory and home in memory are
+        fresh). ``recreate``: nothing, a new container.
+        """,
+    )
+    pull_policy = Choice(
+        ["missing", "always", "never"],
+        default_value="missing",
+        config=True,
+        help="""
+        When to pull ``image``: when it is ``missing``, the default; ``always``, which asks the
+        registry at every start; ``never``.
+        """,
+    )
+    pull_timeout = Seconds(
+        600.0,
+        config=True,
+        help="Seconds that a pull may take before the start is given up. Default 600.",
+    )
+    start_timeout = Seconds(
+        60.0,
+        config=True,
+        help="""
+        Seconds that a kernel may take from the request until it listens, a pull not counted.
+        Default 60. Then the container is removed and the error holds its last output.
+        """,
+    )
+    extra_create_options = Fields(
+        config=True,
+        help="""
+        Fields merged into the body of the engine's ``POST /containers/create``, such as
+        ``{"HostConfig": {"Ulimits": […]}}``. Default none. Fields that a trait stands for, and
+        those that make up the sandbox, are refused.
+        """,
+    )
+
+    def __init__(self, **kwargs: Any) -> None:
+        known = set(type(self).class_trait_names())
+        for name in kwargs.keys() - known:
+            close = difflib.get_close_matches(name, type(self).class_trait_names(config=True), n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise TraitError(f"The kernelspec's stanza has no setting {name!r}.{hint}")
+        super().__init__(**kwargs)
+
+    def settings(self) -> Settings:
+        """All traits, profile applied. Raises TraitError, or `ConfigurationError` when two
+        settings contradict each other."""
+        profile = PROFILES[self.profile]
+        check_extra(self.extra_create_options)
+        settings = Settings(
+            image=self.image,
+            engine=self.engine,
+            engine_url=self.engine_url,
+            profile=self.profile,
+            transport=choose_transport(self.transport),
+            network=self.network or profile.network,
+            workspace=self.workspace or profile.workspace,
+            workspace_named=bool(self.workspace),
+            read_only=profile.read_only,
+            user=self.user,
+            allow_root=self.allow_root,
+            limits=Limits(
+                memory=parse_size(self.memory_limit),
+                cpus=self.cpu_limit or None,
+                pids=self.pids_limit or None,
+                shm_size=parse_size(self.shm_size),
+            ),
+            gpus=self.gpus,
+            runtime=self.runtime,
+            mounts=tuple(parse_mount(text) for text in self.mounts),
+            env=self.env,
+            env_passthrough=tuple(self.env_passthrough),
+            restart_mode=self.restart_mode,
+            pull_policy=self.pull_policy,
+            pull_timeout=self.pull_timeout,
+            start_timeout=self.start_timeout,
+            extra_create_options=self.extra_create_options,
+        )
+        settings.check()
+        return settings

@@ -1,0 +1,55 @@
+"""Connection info: what the manager knows, what the kernel's file says, what a record keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
+PORT_NAMES = tuple(f"{channel}_port" for channel in CHANNELS)
+
+# With ipc a port is only the number at the end of the socket's name.
+IPC_PORTS = dict(zip(PORT_NAMES, range(1, 6), strict=True))
+# Inside the container. Each has its own network namespace, so they can be the same for all.
+TCP_PORTS = dict(zip(PORT_NAMES, range(42501, 42506), strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Where five channels are: ``ipc`` with a path's beginning, or ``tcp`` with an address."""
+
+    transport: str
+    ip: str
+    ports: Mapping[str, int]
+
+    def as_fields(self) -> dict[str, Any]:
+        """The fields of a connection file that say where."""
+        return {"transport": self.transport, "ip": self.ip, **self.ports}
+
+    def socket_paths(self) -> list[str]:
+        """The socket of each channel. Only for ``ipc``."""
+        return [f"{self.ip}-{port}" for port in self.ports.values()]
+
+
+def connection_file(info: Mapping[str, Any], endpoint: Endpoint, **facts: str) -> str:
+    """The kernel's own connection file: the manager's info, at the kernel's end of the transport.
+
+    `facts` are further fields such as ``kernel_name``. See "Connection files" in jupyter_client's
+    documentation.
+    """
+    return json.dumps({**to_json(info), **endpoint.as_fields(), **facts}, indent=2)
+
+
+def to_json(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Connection info without bytes: keys become text, as in a connection file."""
+    return {
+        name: value.decode("ascii") if isinstance(value, bytes) else value
+        for name, value in info.items()
+    }
+
+
+def from_json(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse: the manager compares ``key`` as bytes, and the Curve keys as text."""
+    return {**info, "key": str(info["key"]).encode("ascii")}

@@ -1,0 +1,101 @@
+"""The SDK's exceptions, translated once, here, into ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import docker.errors
+from requests.exceptions import RequestException
+from urllib3.exceptions import HTTPError
+
+from ..errors import (
+    CommandMissing,
+    ConfigurationError,
+    ContainerGone,
+    EngineError,
+    EngineMismatch,
+    EngineUnavailable,
+    ImageMissing,
+    NameTaken,
+    RuntimeMissing,
+    WorkspaceError,
+)
+
+_COMMAND = re.compile(
+    r'exec: \\?"(?P<command>[^"\\]+)\\?":? (stat .*: )?'
+    r"(executable file not found|no such file or directory|permission denied)"
+)
+_RUNTIME = re.compile(r"unknown or invalid runtime name:? ?(?P<runtime>\S*)|no such runtime", re.I)
+_SOURCE = re.compile(r"bind (mount )?source path does not exist|statfs .*no such file", re.I)
+
+
+@contextmanager
+def engine_errors(*, doing: str, image: str = "", runtime: str = "") -> Iterator[None]:
+    """Run SDK calls; what they raise arrives as an `EngineError` that says what was being done."""
+    try:
+        yield
+    except docker.errors.APIError as exc:
+        raise _refusal(exc, doing=doing, image=image, runtime=runtime) from exc
+    except docker.errors.InvalidVersion as exc:
+        raise EngineMismatch(
+            f"{doing}: this engine and the docker SDK share no API version ({exc}). "
+            "Bring the older of the two up to date, and let DOCKER_API_VERSION be unset."
+        ) from exc
+    # With a pinned API version a dead socket arrives as a bare requests error; a stream that is
+    # cut short as one of urllib3's, or as whatever the JSON parser makes of it.
+    except (
+        docker.errors.DockerException,
+        docker.errors.StreamParseError,
+        RequestException,
+        HTTPError,
+        OSError,
+    ) as exc:
+        if "http+docker" in str(exc) and "scheme" in str(exc).lower():
+            raise EngineMismatch(
+                f"{doing}: this docker SDK does not work with the installed requests. "
+                "Install docker>=7.1."
+            ) from exc
+        raise EngineUnavailable(f"{doing}: no answer from the engine ({_short(exc)})") from exc
+
+
+def _refusal(
+    exc: docker.errors.APIError, *, doing: str, image: str, runtime: str
+) -> EngineError | ConfigurationError:
+    """The engine answered, and the answer is no."""
+    words = str(exc.explanation or exc).strip()
+    status = exc.response.status_code if exc.response is not None else 0
+    if isinstance(exc, docker.errors.ImageNotFound) or (
+        image and status == 404 and "no such image" in words.lower()
+    ):
+        return ImageMissing(image)
+    if "client version" in words and ("too old" in words or "too new" in words):
+        return EngineMismatch(
+            f"{doing}: the engine refuses this API version: {words}. "
+            "Unset DOCKER_API_VERSION, or update the older of the SDK and the engine."
+        )
+    if runtime and _RUNTIME.search(words):
+        return RuntimeMissing(runtime, words)
+    if command := _COMMAND.search(words):
+        return CommandMissing(command["command"], image)
+    if _SOURCE.search(words):
+        return WorkspaceError(
+            f"{doing}: {words}. Mounts name paths of the engine's host; create the path, "
+            "or correct it in mounts."
+        )
+    if isinstance(exc, docker.errors.NotFound):
+        return ContainerGone(f"{doing}: {words}")
+    if status == 409 and "already in use" in words:
+        return NameTaken(f"{doing}: {words}")
+    return EngineError(f"{doing}: {words}")
+
+
+def _short(exc: BaseException) -> str:
+    """The innermost cause: requests wraps the one telling line in three others."""
+    while True:
+        inner = next((arg for arg in exc.args if isinstance(arg, BaseException)), None)
+        inner = inner or getattr(exc, "reason", None)
+        if not isinstance(inner, BaseException) or inner is exc:
+            return str(exc) or type(exc).__name__
+        exc = inner

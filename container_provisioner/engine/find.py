@@ -1,0 +1,91 @@
+"""Which engine: the configured one, else the first that answers where engines usually are."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from ..errors import ConfigurationError, EngineNotFound, EngineUnavailable
+from .base import ContainerEngine
+from .calls import Engine
+from .docker_engine import DockerEngine
+
+DOCKER_SOCKET = "/var/run/docker.sock"
+PODMAN_SOCKET = "podman/podman.sock"  # below /run, or below XDG_RUNTIME_DIR without root
+
+_engines: dict[str, Engine] = {}
+# A forked child has the parent's sockets and none of its threads.
+os.register_at_fork(after_in_child=_engines.clear)
+
+
+def candidates(choice: str, url: str, environ: Mapping[str, str]) -> Iterator[str]:
+    """URLs to try, in order. `choice` is auto, docker or podman; a `url` is the only candidate."""
+    if url:
+        yield url
+        return
+    if choice in ("auto", "docker"):
+        yield environ.get("DOCKER_HOST") or f"unix://{DOCKER_SOCKET}"
+    if choice in ("auto", "podman"):
+        if "CONTAINER_HOST" in environ:
+            yield environ["CONTAINER_HOST"]
+        else:
+            folders = [environ.get("XDG_RUNTIME_DIR"), "/run"]
+            yield from (f"unix://{Path(f) / PODMAN_SOCKET}" for f in folders if f)
+
+
+async def open_engine(
+    choice: str = "auto",
+    url: str = "",
+    *,
+    environ: Mapping[str, str] = os.environ,
+    log: logging.Logger | None = None,
+    adapter: Callable[[str], ContainerEngine] = DockerEngine,
+) -> Engine:
+    """The engine, answering; the same object for the same URL within a process.
+
+    Raises `EngineNotFound` naming each place that was tried, `EngineMismatch` when one answered
+    that cannot be used, `ConfigurationError` for a URL of a kind that is not supported.
+    """
+    tried: list[tuple[str, str]] = []
+    for place in candidates(choice, url, environ):
+        _check_url(place)
+        engine = _engines.get(place)
+        if engine is None:
+            engine = Engine(adapter(place))
+            try:
+                await engine.info()
+            except BaseException as exc:
+                engine.close()
+                if not isinstance(exc, EngineUnavailable):
+                    raise
+                tried.append((place, _reason(exc)))
+                continue
+            engine = _engines.setdefault(place, engine)
+        if log is not None:
+            engine.watcher.log = log
+        return engine
+    raise EngineNotFound(tried)
+
+
+def close_engines() -> None:
+    """Stop every engine's threads and connections of this process. They open again on demand."""
+    while _engines:
+        _engines.popitem()[1].close()
+
+
+def _check_url(url: str) -> None:
+    if not url.startswith("unix://"):
+        raise ConfigurationError(
+            f"engine_url {url!r}: only engines on this host are supported, "
+            "by a URL such as unix:///var/run/docker.sock."
+        )
+
+
+def _reason(exc: BaseException) -> str:
+    words = str(exc)
+    for sign in ("Permission denied", "No such file or directory", "Connection refused"):
+        if sign in words:
+            return sign.lower()
+    return words.rpartition("(")[2].rstrip(")") or words

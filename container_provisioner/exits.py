@@ -1,0 +1,96 @@
+"""How a kernel ended, and the one line that tells a person why."""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+
+# What the engine's init (tini) and shells answer when a program cannot be run.
+COMMAND_NOT_EXECUTABLE, COMMAND_NOT_FOUND = 126, 127
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+_NO_KERNEL = re.compile(r"No module named '?([\w.]+)'?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExitStatus:
+    """The end of one run of a container.
+
+    `code` is 128 + n after signal n, as in a shell. `removed` means the container vanished
+    with its exit code; `code` is then 1.
+    """
+
+    code: int
+    oom_killed: bool = False
+    removed: bool = False
+    error: str = ""
+
+    @property
+    def signal_name(self) -> str | None:
+        """The name of the signal that ended the kernel, such as ``SIGKILL``; None if none did."""
+        try:
+            return signal.Signals(self.code - 128).name
+        except ValueError:
+            return None
+
+
+def format_size(size: int) -> str:
+    """Bytes as people write them: 2147483648 is ``2 GiB``."""
+    value = float(size)
+    for unit in ("bytes", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:g} {unit}"
+        value /= 1024
+    return f"{value:.4g} GiB"
+
+
+def explain_exit(
+    status: ExitStatus, *, requested: bool = False, memory_limit: int | None = None
+) -> str:
+    """Why the kernel ended, in a few words. `requested`: this process had sent the signal.
+
+    The engine marks a container as out of memory as soon as any of its processes was killed for
+    it; only together with SIGKILL, and when we did not send that, was it the kernel itself.
+    """
+    if status.removed:
+        return "its container was removed from outside"
+    if status.oom_killed and status.code == 128 + signal.SIGKILL and not requested:
+        limit = f" (memory_limit is {format_size(memory_limit)})" if memory_limit else ""
+        return f"it ran out of memory{limit}"
+    if status.error:
+        return status.error
+    if status.signal_name:
+        by_whom = "at our request" if requested else "from outside or by itself"
+        return f"it was ended by {status.signal_name} {by_whom} (exit code {status.code})"
+    return f"it ended with exit code {status.code}"
+
+
+def explain_start(status: ExitStatus, log: str, *, argv: tuple[str, ...], image: str) -> str | None:
+    """Names the image that has no kernel in it; None when that is not what happened."""
+    if status.code in (COMMAND_NOT_EXECUTABLE, COMMAND_NOT_FOUND):
+        return (
+            f"image {image!r} has no command {argv[0]!r}, so no kernel can be started in it; "
+            "use an image that holds a kernel, or correct the kernelspec's argv"
+        )
+    missing = _NO_KERNEL.search(log)
+    if missing and any(arg == missing[1].split(".")[0] for arg in argv):
+        return (
+            f"image {image!r} has no kernel in it (no module named {missing[1]!r}); "
+            "install the kernel's package in the image"
+        )
+    return None
+
+
+def log_tail(log: str, *, lines: int = 5, limit: int = 600) -> str:
+    """The last lines of a log as one printable line, at most `limit` characters of it.
+
+    The text comes from inside the sandbox: escape sequences and control characters are taken
+    out, so that it cannot play tricks in a terminal or forge lines in the server's log.
+    """
+    printable = [
+        "".join(char for char in _ESCAPES.sub("", line) if char.isprintable()).strip()
+        for line in log.splitlines()
+    ]
+    tail = " | ".join([line for line in printable if line][-lines:])
+    return tail if len(tail) <= limit else "…" + tail[-limit:]

@@ -1,0 +1,171 @@
+"""One kernel's container, from its start to its removal."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import labels
+from .engine.base import ContainerInfo
+from .engine.calls import Engine
+from .engine.watcher import Watch
+from .errors import ContainerGone, EngineError, KernelNotAdoptable
+from .exits import ExitStatus, explain_exit, explain_start, format_size, log_tail
+
+LOG_LINES = 20
+_LOOK_SECONDS = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerIdentity:
+    """What tells this container from every other, and what is said about it. JSON-safe."""
+
+    kernel_id: str
+    launch_id: str
+    container_id: str
+    container_name: str
+    image: str  # as people call it
+    argv: tuple[str, ...]
+    spec_digest: str
+    memory_limit: int | None = None  # bytes
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> ContainerIdentity:
+        """Raises `KernelNotAdoptable` when a field is missing or of the wrong kind."""
+        known = {name: fields.get(name) for name in cls.__dataclass_fields__}
+        texts = {
+            name: value for name, value in known.items() if name not in ("argv", "memory_limit")
+        }
+        missing = sorted(name for name, value in texts.items() if not isinstance(value, str))
+        if missing:
+            raise KernelNotAdoptable(f"The provisioner info lacks {', '.join(missing)}.")
+        return cls(**{**known, "argv": tuple(fields.get("argv") or ())})  # type: ignore[arg-type]
+
+
+@dataclass(kw_only=True)
+class KernelContainer:
+    """A running or ended container of ours. Every verb is quiet when there is nothing to do."""
+
+    engine: Engine
+    identity: ContainerIdentity
+    log: logging.Logger
+    end_requested: bool = False  # by us: what follows is no surprise
+    _watch: Watch | None = field(default=None, repr=False)
+
+    async def follow(self) -> ContainerInfo | None:
+        """Watch a run that has just begun; call it after each start. None: gone already."""
+        self.end_requested = False
+        self._watch = self.engine.watcher.follow(self.identity.container_id, self._on_oom)
+        return await self.engine.check(self._watch)
+
+    def unfollow(self) -> None:
+        """Stop watching; the status that was seen last stays."""
+        if self._watch is not None:
+            self.engine.watcher.forget(self._watch)
+
+    @property
+    def status(self) -> ExitStatus | None:
+        """None while it runs, or while nobody can tell. Reads the watcher; no engine call."""
+        return self._watch.status if self._watch is not None else None
+
+    async def wait(self) -> ExitStatus:
+        """Until it has ended. The caller bounds the time."""
+        while (status := self.status) is None:
+            await asyncio.sleep(_LOOK_SECONDS)
+        return status
+
+    async def signal(self, signum: int) -> None:
+        """To the kernel's process group. 0 only asks whether there is one, as does `status`."""
+        if signum != 0 and self.status is None:
+            await self.engine.signal(self.identity.container_id, signum)
+
+    async def end(self, signum: int) -> None:
+        """SIGKILL or SIGTERM. A paused container is unpaused first: it could not act on it."""
+        self.end_requested = True
+        if self.status is not None:
+            return
+        if not await self.engine.signal(self.identity.container_id, signum):
+            await self.engine.unpause(self.identity.container_id)
+            await self.engine.signal(self.identity.container_id, signum)
+
+    async def remove(self) -> None:
+        """End and remove it. Raises `EngineError` when the engine does not do it."""
+        self.end_requested = True
+        await self.engine.remove(self.identity.container_id)
+        self.unfollow()
+        forget_at_exit(self.identity.container_name)
+
+    async def explain(self, status: ExitStatus, *, starting: bool = False) -> str:
+        """One line that says why it ended: the cause, which container, its last words."""
+        image, argv = self.identity.image, self.identity.argv
+        tail = await self.last_words()
+        why = explain_start(status, tail, argv=argv, image=image) if starting else None
+        why = why or explain_exit(
+            status, requested=self.end_requested, memory_limit=self.identity.memory_limit
+        )
+        last = f" Last output: {tail}" if tail else ""
+        return f"{why}. Container {self.identity.container_id[:12]}, image {image}.{last}"
+
+    async def last_words(self) -> str:
+        """The end of its log, on one printable line; empty when it printed nothing."""
+        try:
+            return log_tail(await self.engine.logs(self.identity.container_id, LOG_LINES))
+        except EngineError as exc:
+            return f"(the log cannot be read: {exc})"
+
+    def _on_oom(self) -> None:
+        limit = self.identity.memory_limit
+        self.log.warning(
+            "Kernel %s: a process in container %s was killed because memory ran out%s.",
+            self.identity.kernel_id,
+            self.identity.container_id[:12],
+            f" (memory_limit is {format_size(limit)})" if limit else "",
+        )
+
+
+async def remove_launch(engine: Engine, name: str, launch_id: str) -> None:
+    """Remove the container of that name if that launch made it; somebody else's is left alone."""
+    try:
+        found = await engine.inspect(name)
+    except ContainerGone:
+        found = None
+    if found is not None and found.labels.get(labels.LAUNCH_ID) == launch_id:
+        await engine.remove(found.id)
+    forget_at_exit(name)
+
+
+# Containers that this process made and has not removed: name -> engine and launch. A manager that
+# is never shut down, or an interrupted start, leaves its kernel to the end of the process, as
+# LocalProvisioner's kernels notice the end of their parent.
+_ours: dict[str, tuple[Engine, str]] = {}
+
+
+def remove_at_exit(engine: Engine, name: str, launch_id: str) -> None:
+    """Remove the container when this process ends, if nobody has by then."""
+    _ours[name] = (engine, launch_id)
+
+
+def forget_at_exit(name: str) -> None:
+    """It is gone, or is to outlive this process."""
+    _ours.pop(name, None)
+
+
+@atexit.register
+def _remove_all() -> None:
+    # The threads of the event loops have ended by now; the adapter's own verbs block.
+    while _ours:
+        name, (engine, launch_id) = _ours.popitem()
+        try:
+            found = engine.adapter.inspect(name)
+            if found.labels.get(labels.LAUNCH_ID) == launch_id:
+                engine.adapter.remove(found.id)
+        except EngineError:
+            continue
+
+
+os.register_at_fork(after_in_child=_ours.clear)

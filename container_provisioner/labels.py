@@ -1,0 +1,55 @@
+"""The names by which everything of ours in an engine is recognised."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+PREFIX = "io.github.container-provisioner."
+
+KERNEL_ID = PREFIX + "kernel-id"
+"""The kernel's id, as the front ends know it. On every kernel container."""
+
+LAUNCH_ID = PREFIX + "launch-id"
+"""A random name of the launch that created the container. Only that launch may undo it."""
+
+KERNEL_NAME = PREFIX + "kernel-name"
+"""The name of the kernelspec."""
+
+OWNER_UID = PREFIX + "owner-uid"
+"""The uid, on the host, of the process that launched the kernel."""
+
+SPEC = PREFIX + "spec"
+"""Digest of the container's definition: a restart in place needs an equal one."""
+
+SCHEMA = PREFIX + "schema"
+"""Version of the labels themselves."""
+
+HOST_ENVIRONMENT = PREFIX + "host-environment"
+"""On the image of empty directories that stands under the host's own Python environment."""
+
+SCHEMA_VERSION = "1"
+
+
+def container_name(kernel_id: str) -> str:
+    """The container name of a kernel: the same for every launch, so that two cannot exist.
+
+    Kernel ids are uuids nearly always and stand in the name as they are. Any other text is
+    reduced to the characters that an engine allows and told apart by a hash.
+    """
+    if re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}", kernel_id):
+        return f"jupyter-kernel-{kernel_id}"
+    digest = hashlib.sha256(kernel_id.encode()).hexdigest()[:12]
+    safe = re.sub(r"[^a-zA-Z0-9_.-]+", "-", kernel_id)[:40]
+    return f"jupyter-kernel-{safe}-{digest}"
+
+
+def kernel_labels(*, kernel_id: str, launch_id: str, kernel_name: str, uid: int) -> dict[str, str]:
+    """The labels of a kernel's container."""
+    return {
+        KERNEL_ID: kernel_id,
+        LAUNCH_ID: launch_id,
+        KERNEL_NAME: kernel_name,
+        OWNER_UID: str(uid),
+        SCHEMA: SCHEMA_VERSION,
+    }

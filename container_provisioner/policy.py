@@ -1,0 +1,137 @@
+"""Profiles and what follows from them: one frozen `Settings`, and who the kernel may be.
+
+Pure values. `config` reads the traits into a `Settings`; nothing after it knows about traits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import ConfigurationError, UserRefused
+from .spec import Limits, Mount
+
+NOBODY = 65534
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """The settings that a profile stands for. A trait of the same name overrides each."""
+
+    network: str
+    workspace: str  # "none", "ro" or "rw"
+    read_only: bool  # the root filesystem; home and /tmp are then in memory
+
+
+PROFILES: Mapping[str, Profile] = {
+    "sandbox": Profile(network="none", workspace="ro", read_only=True),
+    "dev": Profile(network="bridge", workspace="rw", read_only=False),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything a launch needs to know, profile and overrides already applied."""
+
+    image: str = ""
+    engine: str = "auto"
+    engine_url: str = ""
+    profile: str = "sandbox"
+    transport: str = "ipc"
+    network: str = "none"
+    workspace: str = "ro"
+    workspace_named: bool = False  # by the user, not only by the profile
+    read_only: bool = True
+    user: str = "auto"
+    allow_root: bool = False
+    limits: Limits = Limits()
+    gpus: str = ""
+    runtime: str = ""
+    mounts: tuple[Mount, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    env_passthrough: tuple[str, ...] = ()
+    restart_mode: str = "in-place"
+    pull_policy: str = "missing"
+    pull_timeout: float = 600.0
+    start_timeout: float = 60.0
+    extra_create_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse settings that are fine one by one and contradict each other."""
+        if self.transport in ("tcp", "network") and self.network == "none":
+            raise ConfigurationError(
+                f"transport {self.transport!r} needs a network, and network is 'none' "
+                f"(profile {self.profile!r}). Set network='bridge', or transport='ipc'."
+            )
+        if self.network == "host" or self.network.startswith("container:"):
+            raise ConfigurationError(
+                f"network {self.network!r} would let the kernel reach what listens on loopback "
+                "only. Use 'bridge' or a network of the engine's."
+            )
+
+
+def choose_transport(name: str) -> str:
+    """``auto`` is ipc: it needs no network, and every engine supported so far is on this host."""
+    return "ipc" if name == "auto" else name
+
+
+def is_root(user: str) -> bool:
+    """Whether an engine would take this for root: ``0``, ``00``, ``+0``, ``root``, ``0:100``…"""
+    name = user.partition(":")[0].strip()
+    if re.fullmatch(r"[+-]?\d+", name):
+        return int(name) == 0
+    return name in ("", "root")
+
+
+@dataclass(frozen=True)
+class KernelUser:
+    """The ids the kernel runs with, as numbers."""
+
+    uid: int
+    gid: int
+
+    def __str__(self) -> str:
+        return f"{self.uid}:{self.gid}"
+
+
+def choose_user(
+    settings: Settings,
+    *,
+    caller: KernelUser,
+    image_user: KernelUser | None,
+    workspace_owner: KernelUser | None,
+) -> KernelUser:
+    """Who the kernel is. Raises `UserRefused` for root without `allow_root`.
+
+    ``auto`` is the caller, so that files keep their owner. A caller that is root has no uid to
+    give: the kernel then is the owner of a workspace that it may write, else the image's user,
+    else nobody. `image_user` is None for the host's environment.
+    """
+    if settings.user == "auto":
+        others = [workspace_owner if settings.workspace == "rw" else None, image_user]
+        chosen = next(
+            (user for user in (caller, *others) if user is not None and user.uid != 0),
+            KernelUser(NOBODY, NOBODY),
+        )
+    elif settings.user == "image":
+        if image_user is None:
+            raise UserRefused("user='image' needs an image; set image, or user='auto'.")
+        chosen = image_user
+    else:
+        uid, _, gid = settings.user.partition(":")
+        chosen = KernelUser(int(uid), int(gid or uid))
+    if chosen.uid == 0 and not settings.allow_root:
+        raise UserRefused(
+            f"user={settings.user!r} is root in the container"
+            + (" (the image names no other user)" if settings.user == "image" else "")
+            + ". Set user='auto' or a uid:gid, or allow_root=True if it must be."
+        )
+    if caller.uid not in (0, chosen.uid) and settings.transport == "ipc":
+        raise UserRefused(
+            f"The kernel would run as uid {chosen.uid}, and this process (uid {caller.uid}) can "
+            "hand over its connection file and share sockets only with its own uid. "
+            "Set user='auto'."
+        )
+    return chosen

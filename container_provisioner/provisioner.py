@@ -1,0 +1,336 @@
+"""The kernel provisioner: what `jupyter_client` asks, answered by a container.
+
+See "Kernel provisioning" in jupyter_client's documentation for the contract of each method.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from traitlets import Unicode
+
+from . import labels, workspace
+from .command import container_command
+from .config import ContainerSettings
+from .connection import from_json, to_json
+from .engine.calls import Engine
+from .engine.find import open_engine
+from .environment import choose_environment
+from .errors import ConfigurationError, ContainerProvisionerError, EngineError, KernelNotAdoptable
+from .exits import ExitStatus
+from .handle import ContainerIdentity, KernelContainer
+from .launcher import Launched, LaunchRequest, launch
+from .spec import Mount
+from .store import KernelDirectory, RecordStore
+from .transports import transport_named
+
+INFO_SCHEMA = 1
+
+
+class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore[metaclass]
+    """Runs a kernel in a container of its own.
+
+    Named in a kernelspec's ``metadata.kernel_provisioner`` as ``container-provisioner``, or for
+    every kernelspec by ``JUPYTER_DEFAULT_PROVISIONER_NAME``. The traits are the settings.
+    """
+
+    reason = Unicode(help="Why the kernel ended, in one line; empty while nothing is known.")
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._container: KernelContainer | None = None
+        self._directory: KernelDirectory | None = None
+        self._mounts: tuple[Mount, ...] = ()
+        self._records = RecordStore()
+        self._has_process = False
+        self._end_expected = False  # somebody asked for the shutdown or restart under way
+        self._died = False  # the last run ended by itself, and nobody has started another
+        self._launch_failure: ExitStatus | None = None
+        self._started_in = 0.0
+
+    # -- liveness ---------------------------------------------------------------------------
+
+    @property
+    def has_process(self) -> bool:
+        """True from launch or `load_provisioner_info` until the container's end was waited for."""
+        return self._has_process
+
+    async def poll(self) -> int | None:
+        """None while the container runs, or while nobody can tell; else its exit code.
+
+        137 is SIGKILL, which is also what the out-of-memory killer leaves; `reason` tells which.
+        A container removed behind our back reports 1. Compare with None: a clean exit is 0.
+        Reads the exit watcher; no engine call but one for the log when the kernel has died.
+        """
+        if not self._has_process:
+            return 0
+        status = self._status
+        if status is None:
+            return None
+        await self._notice_end(status)
+        return status.code
+
+    async def wait(self) -> int | None:
+        """The exit code, once the container has ended. The caller bounds the time."""
+        if not self._has_process:
+            return 0
+        status = self._launch_failure
+        if status is None and self._container is not None:
+            status = await self._container.wait()
+            await self._notice_end(status)
+        self._has_process = False
+        return status.code if status is not None else 0
+
+    @property
+    def _status(self) -> ExitStatus | None:
+        if self._launch_failure is not None:
+            return self._launch_failure
+        return self._container.status if self._container is not None else None
+
+    async def _notice_end(self, status: ExitStatus) -> None:
+        """Say once why a kernel ended that nobody asked to end."""
+        container = self._container
+        asked = self._end_expected or (container is not None and container.end_requested)
+        if asked or self._died or container is None:
+            return
+        self._died = True
+        self._tell(f"The kernel died: {await container.explain(status)}")
+
+    def _tell(self, reason: str) -> None:
+        """Into the server's log, and to whoever shows jupyter_server's kernel model."""
+        self.reason = reason
+        self.log.error("Kernel %s: %s", self.kernel_id, reason)
+        if self.parent is not None and self.parent.has_trait("reason"):
+            self.parent.reason = reason
+
+    # -- signals ----------------------------------------------------------------------------
+
+    async def send_signal(self, signum: int) -> None:
+        """To the kernel's whole process group. No error when nothing runs there any more."""
+        if self._has_process and self._container is not None:
+            await self._container.signal(signum)
+
+    async def kill(self, restart: bool = False) -> None:
+        """SIGKILL. Removes nothing: `restart` is not to be relied on here (jupyter_client#1061)."""
+        if self._has_process and self._container is not None:
+            await self._container.end(signal.SIGKILL)
+
+    async def terminate(self, restart: bool = False) -> None:
+        """SIGTERM. Removes nothing, as `kill`."""
+        if self._has_process and self._container is not None:
+            await self._container.end(signal.SIGTERM)
+
+    async def shutdown_requested(self, restart: bool = False) -> None:
+        """The kernel was sent a shutdown message: its end will be no surprise."""
+        self._end_expected = True
+
+    # -- launch -----------------------------------------------------------------------------
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        """Choose the transport, write the manager's connection file, select the environment.
+
+        Makes no engine call and nothing that would have to be undone.
+        """
+        manager = self.parent
+        if manager is None:
+            raise ConfigurationError(
+                "A container provisioner needs a kernel manager as its parent."
+            )
+        try:
+            settings = self.settings()
+            self._directory = KernelDirectory.of(self.kernel_id)
+            transport = transport_named(settings.transport, network=settings.network)
+            endpoint = transport.host_endpoint(self._directory.sockets)
+            # Ours before LocalProvisioner's: it refuses an address that is not local, such as the
+            # one a first launch left in the manager, and would pick ports that others can take.
+            manager.transport, manager.ip = endpoint.transport, endpoint.ip
+            manager.cache_ports = False
+            for name, port in endpoint.ports.items():
+                setattr(manager, name, port)
+            kwargs = await super().pre_launch(**kwargs)
+            kwargs["env"] = choose_environment(
+                kwargs["env"],
+                kernelspec=self.kernel_spec.env,
+                extra=settings.env,
+                passthrough=settings.env_passthrough,
+            )
+        except ContainerProvisionerError as exc:
+            raise exc.about(self.kernel_id) from exc.__cause__
+        self.log.debug(
+            "Environment for kernel %s: %s", self.kernel_id, ", ".join(sorted(kwargs["env"]))
+        )
+        return kwargs
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        """Start the container and wait until the kernel listens; returns the connection info.
+
+        Understands ``cwd``, ``env`` and ``independent``. ``stdout`` and ``stderr`` are refused
+        with a warning: what the kernel process writes goes to the engine's log.
+
+        Raises `KernelDied`, `StartTimeout`, `EngineError` and `ConfigurationError`; nothing is
+        left then. When a kernel that died is restarted, a failure is the next death instead, so
+        that the restarter counts it and gives up in good order.
+        """
+        restarting_dead, self._died = self._died, False
+        self._launch_failure = None
+        for name in ("stdout", "stderr"):
+            if kwargs.get(name) is not None:
+                self.log.warning(
+                    "Kernel %s: %s= is not supported; the engine keeps the kernel's output "
+                    "('docker logs').",
+                    self.kernel_id,
+                    name,
+                )
+        predecessor, self._container = self._container, None
+        try:
+            await self._launch(cmd, kwargs, predecessor)
+        except ContainerProvisionerError as exc:
+            if not restarting_dead:
+                raise exc.about(self.kernel_id) from exc.__cause__
+            self._tell(str(exc))
+            self._died = True
+            self._launch_failure = ExitStatus(code=1)
+        self._has_process = True
+        self._end_expected = False
+        return self.connection_info
+
+    async def _launch(
+        self, cmd: list[str], kwargs: dict[str, Any], predecessor: KernelContainer | None
+    ) -> None:
+        settings = self.settings()
+        manager, spec = self.parent, self.kernel_spec
+        assert manager is not None  # noqa: S101 - pre_launch has seen it
+        folder = str(kwargs.get("cwd") or Path.cwd())
+        request = LaunchRequest(
+            kernel_id=self.kernel_id,
+            kernel_name=manager.kernel_name,
+            command=container_command(
+                cmd,
+                template=spec.argv,
+                connection_file=manager.connection_file,
+                resource_dir=spec.resource_dir,
+                in_image=bool(settings.image),
+                interpreter=sys.executable,
+            ),
+            environment=kwargs["env"],
+            folder=folder,
+            resource_dir=spec.resource_dir,
+            connection_info=cast(dict[str, Any], self.connection_info),
+            settings=settings,
+            transport=transport_named(settings.transport, network=settings.network),
+            independent=bool(kwargs.get("independent")),
+        )
+        engine = await self._open_engine(settings.engine, settings.engine_url)
+        launched = await launch(request, engine, self.log, predecessor)
+        self._adopt(launched)
+        self._records.write(self.kernel_id, await self.get_provisioner_info())
+
+    def _adopt(self, launched: Launched) -> None:
+        identity = launched.container.identity
+        self._container, self._directory = launched.container, launched.directory
+        self._started_in = launched.started_in
+        self._mounts = launched.mounts
+        self.cwd = launched.workspace.cwd
+        self.ip = launched.endpoint.ip
+        self.connection_info = cast(
+            KernelConnectionInfo, {**self.connection_info, **launched.endpoint.as_fields()}
+        )
+        self.log.info(
+            "Kernel %s started in container %s (image %s, %s) in %.2f s",
+            self.kernel_id,
+            identity.container_id[:12],
+            identity.image,
+            launched.endpoint.transport,
+            launched.started_in,
+        )
+
+    async def _open_engine(self, choice: str, url: str) -> Engine:
+        return await open_engine(choice, url, log=self.log)
+
+    async def cleanup(self, restart: bool = False) -> None:
+        """Remove container, directory and record, unless a restart follows. Any time, any number.
+
+        An engine that does not answer is reported and does not keep the manager from closing.
+        """
+        await super().cleanup(restart=restart)
+        if restart:
+            return
+        container, self._container = self._container, None
+        if container is not None:
+            try:
+                await container.remove()
+            except EngineError as exc:
+                self.log.warning("Kernel %s: its container is left behind: %s", self.kernel_id, exc)
+                container.unfollow()
+        if self._directory is not None:
+            self._directory.remove()
+        self._records.remove(self.kernel_id)
+        self._has_process = False
+
+    # -- what a server asks -----------------------------------------------------------------
+
+    def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
+        """The manager's ``shutdown_wait_time``: a container takes no longer to end."""
+        return recommended
+
+    def get_stable_start_time(self, recommended: float = 10.0) -> float:
+        """The restarter's own time, and what the launch took, a pull included.
+
+        The restarter counts from the death on. Without the launch, a kernel that takes long to
+        start and dies soon after would be restarted for ever.
+        """
+        return recommended + self._started_in
+
+    def resolve_path(self, path: str) -> str | None:
+        """The host's path of a path as the kernel sees it; None for what is not mounted there."""
+        return workspace.resolve(path, cwd=str(self.cwd or "/"), mounts=self._mounts)
+
+    # -- persistence ------------------------------------------------------------------------
+
+    async def get_provisioner_info(self) -> dict[str, Any]:
+        """JSON-safe and complete: another process that loads it controls the kernel."""
+        info = await super().get_provisioner_info()
+        info["connection_info"] = to_json(info["connection_info"])
+        if self._container is not None and self._directory is not None:
+            info["container"] = {
+                "schema": INFO_SCHEMA,
+                "engine_url": self._container.engine.url,
+                "directory": str(self._directory.path),
+                "cwd": str(self.cwd),
+                "mounts": [vars(mount) for mount in self._mounts],
+                "identity": vars(self._container.identity),
+            }
+        return info
+
+    async def load_provisioner_info(self, provisioner_info: dict[str, Any]) -> None:
+        """Take over a kernel that another process launched. Unknown fields are ignored.
+
+        Raises `KernelNotAdoptable` when the container that is found is not the one described;
+        nothing is changed then. A container that is gone loads as a kernel that has ended.
+        """
+        info = provisioner_info
+        container = info.get("container")
+        if not isinstance(container, dict) or not isinstance(container.get("identity"), dict):
+            raise KernelNotAdoptable("This is no provisioner info of a kernel in a container.")
+        identity = ContainerIdentity.from_json(container["identity"])
+        engine = await self._open_engine("auto", str(container.get("engine_url", "")))
+        found = await engine.list_containers({labels.LAUNCH_ID: identity.launch_id})
+        match = [item for item in found if item.id == identity.container_id]
+        if match and match[0].labels.get(labels.KERNEL_ID) != info["kernel_id"]:
+            raise KernelNotAdoptable(
+                f"Container {identity.container_id[:12]} is of another kernel than "
+                f"{info['kernel_id']}. Nothing was changed."
+            )
+        await super().load_provisioner_info({"pid": None, "pgid": None, "ip": None, **info})
+        self.connection_info = cast(KernelConnectionInfo, from_json(info["connection_info"]))
+        self._container = KernelContainer(engine=engine, identity=identity, log=self.log)
+        self._directory = KernelDirectory(Path(str(container["directory"])))
+        self._mounts = tuple(Mount(**mount) for mount in container.get("mounts", ()))
+        self.cwd = container.get("cwd", "/")
+        await self._container.follow()
+        self._has_process = True

@@ -1,0 +1,77 @@
+"""What a container is to be, in words of our own. Values only; `engine` translates them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """A path of the engine's host, seen in the container."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tmpfs:
+    """A directory in memory. Its content counts towards the container's memory limit."""
+
+    target: str
+    size: int  # bytes
+    mode: int = 0o1777
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one kernel may use. None is the engine's default, which mostly is no limit."""
+
+    memory: int | None = None  # bytes, swap included
+    cpus: float | None = None  # cores
+    pids: int | None = None  # processes and threads
+    shm_size: int | None = None  # bytes
+    log_size: int = 10 * 1024**2  # bytes of kernel output that the engine keeps
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerSpec:
+    """One container, whole. Compared by value; nothing in it is secret.
+
+    Values that may be secret (the environment a user chose, the connection file) are files in
+    the kernel's private directory: everything here can be read with ``docker inspect``.
+    """
+
+    name: str
+    image: str
+    argv: tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    working_dir: str = "/"
+    user: str = "65534:65534"  # uid[:gid]; empty is the image's own
+    mounts: tuple[Mount, ...] = ()
+    tmpfs: tuple[Tmpfs, ...] = ()
+    network: str = "none"
+    published_ports: tuple[int, ...] = ()  # on loopback, at ports the engine chooses
+    read_only: bool = True  # the root filesystem
+    limits: Limits = Limits()
+    gpus: str = ""
+    runtime: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Sixteen digits that two specs share when one container can serve for both.
+
+        The name and the labels say whose a container is, and the plain environment names the
+        session; neither is a reason to throw away a container with what was installed in it.
+        """
+        fields = asdict(self)
+        for name in ("name", "labels", "environment"):
+            del fields[name]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]

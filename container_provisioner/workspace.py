@@ -1,0 +1,120 @@
+"""The notebook's folder: whether it may be mounted, and what paths mean on both sides."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from .environment import HOME
+from .errors import WorkspaceError
+from .policy import KernelUser, Settings
+from .spec import Mount
+
+# Mounting one of these would show the kernel the host rather than a notebook's folder.
+SYSTEM_DIRS = ("/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/root", "/run", "/sbin", "/sys",
+               "/usr", "/var", "/home", "/opt", "/srv", "/mnt", "/media", "/tmp")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """The kernel's working directory, and the mount that puts the notebook's folder there.
+
+    `mount` is None when there is nothing to see; `notice` then, or when something else about the
+    folder will surprise, is a sentence for the log.
+    """
+
+    cwd: str
+    mount: Mount | None = None
+    notice: str = ""
+
+
+def choose_workspace(folder: str, settings: Settings, *, home: Path | None = None) -> Workspace:
+    """Mount `folder` at its own path, as the settings say. Raises `WorkspaceError`.
+
+    The whole filesystem is never mounted. A home directory (it holds keys) or a system directory
+    is mounted only when the user asked for it with ``workspace``, not by the profile alone.
+    """
+    path = Path(folder).expanduser().absolute()
+    if settings.workspace == "none":
+        return Workspace(cwd=HOME)
+    if not path.is_dir():
+        raise WorkspaceError(f"The notebook's folder {str(path)!r} is not a directory.")
+    real = path.resolve()
+    home = (home or Path.home()).resolve()
+    if real == Path("/"):
+        return Workspace(cwd=HOME, notice="The root directory is not mounted into a kernel.")
+    too_much = str(real) in SYSTEM_DIRS or home.is_relative_to(real)
+    if too_much and not settings.workspace_named:
+        return Workspace(
+            cwd=HOME,
+            notice=f"{str(path)!r} is a home or system directory and is not mounted into the "
+            f"kernel, which starts in {HOME}. Keep notebooks in a folder of their own, or set "
+            "workspace='ro' or 'rw' to mount it all the same.",
+        )
+    mount = Mount(source=str(real), target=str(path), read_only=settings.workspace == "ro")
+    return Workspace(cwd=str(path), mount=mount)
+
+
+def owner(folder: str) -> KernelUser:
+    """Whose a folder is."""
+    status = Path(folder).stat()
+    return KernelUser(status.st_uid, status.st_gid)
+
+
+def check_access(mount: Mount, user: KernelUser) -> str:
+    """Whether `user` can use a mounted folder. Returns a notice when it cannot write to it.
+
+    Raises `WorkspaceError` when it cannot even enter: the kernel would start in a folder that is
+    empty to it. Mode bits only; an access list may allow more, so writing is not refused.
+    """
+    status = Path(mount.source).stat()
+    if user.uid == status.st_uid:
+        bits = status.st_mode >> 6
+    elif user.gid == status.st_gid:
+        bits = status.st_mode >> 3
+    else:
+        bits = status.st_mode
+    mode = stat.filemode(status.st_mode)
+    if bits & 0o5 != 0o5 and user.uid != 0:
+        raise WorkspaceError(
+            f"The kernel runs as uid {user.uid} and cannot read {mount.source!r} ({mode}, owner "
+            f"{status.st_uid}). Give others access (chmod o+rx), or set user to the owner's "
+            "uid:gid."
+        )
+    if not mount.read_only and not bits & 0o2 and user.uid != 0:
+        return (
+            f"The kernel runs as uid {user.uid} and can read but not write {mount.source!r} "
+            f"({mode}, owner {status.st_uid}). Change its owner, or set user to the owner's "
+            "uid:gid."
+        )
+    return ""
+
+
+def check_mounts(mounts: Iterable[Mount]) -> None:
+    """Raises `WorkspaceError` for a source that does not exist on this host."""
+    for mount in mounts:
+        if not Path(mount.source).exists():
+            raise WorkspaceError(
+                f"mounts: {mount.source!r} does not exist. Create it, or correct the trait."
+            )
+
+
+def resolve(path: str, *, cwd: str, mounts: Iterable[Mount]) -> str | None:
+    """The host's path of a path as the kernel sees it; None for what is on none of the mounts.
+
+    Symbolic links are followed and may not lead out of the mount: the answer never reveals
+    whether anything exists elsewhere on the host.
+    """
+    if path.startswith("~"):
+        return None  # the home in the container, which is not the host's
+    inside = PurePosixPath(os.path.normpath(PurePosixPath(cwd) / path))
+    for mount in sorted(mounts, key=lambda mount: len(mount.target), reverse=True):
+        if not inside.is_relative_to(mount.target):
+            continue
+        source = Path(mount.source).resolve()
+        found = (source / inside.relative_to(mount.target)).resolve()
+        return str(found) if found.is_relative_to(source) and found.exists() else None
+    return None
