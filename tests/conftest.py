@@ -1,0 +1,261 @@
+"""Fixtures: kernelspecs that name the provisioner, real kernels, and nothing left behind.
+
+`--run-docker` opts in to the tests that need an engine. Asked for and absent is a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+
+from container_provisioner import labels
+from container_provisioner.engine.find import close_engines
+
+IMAGE = "container-provisioner-test/kernel:1"
+PLAIN_IMAGE = "container-provisioner-test/plain:1"  # Python, no kernel
+ENTRYPOINT_IMAGE = "container-provisioner-test/entrypoint:1"  # swallows its command
+ROOT_IMAGE = "container-provisioner-test/root:1"  # USER 0
+
+IPYKERNEL = ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-docker", action="store_true", help="run the tests that need an engine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "docker: needs a container engine (--run-docker)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--run-docker"):
+        return
+    skip = pytest.mark.skip(reason="needs --run-docker")
+    for item in items:
+        if "docker" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A failing test shows the state and the last lines of our containers."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.failed and "docker" in item.keywords:
+        report.sections.append(("containers", _containers_state()))
+
+
+def _containers_state() -> str:
+    client = docker.from_env()
+    try:
+        return "\n".join(
+            f"{c.name} {c.status}\n{c.logs(tail=5).decode(errors='replace')}"
+            for c in client.containers.list(all=True, filters={"label": labels.KERNEL_ID})
+        )
+    except docker.errors.DockerException as exc:
+        return f"cannot be listed: {exc}"
+    finally:
+        client.close()
+
+
+@pytest.fixture
+def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A Jupyter of the test's own: nothing of the user's is read, nothing is written there."""
+    # Not tmp_path: a unix socket's path has room for 107 bytes.
+    base = Path(tempfile.mkdtemp(prefix="cp-", dir="/tmp"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(base / "runtime"))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(base / "data"))
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(base / "config"))
+    monkeypatch.setenv("JUPYTER_PATH", str(base / "path"))
+    monkeypatch.setenv("IPYTHONDIR", str(base / "ipython"))
+    for name in [name for name in os.environ if name.startswith("CONTAINER_PROVISIONER_")]:
+        monkeypatch.delenv(name)
+    (base / "runtime").mkdir(mode=0o700)
+    yield base / "runtime"
+    shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A notebook's folder, which anybody may read (pytest's tmp_path is for its owner only)."""
+    path = Path(tempfile.mkdtemp(prefix="notebooks-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+WriteKernelspec = Callable[..., str]
+
+
+@pytest.fixture
+def kernelspec(runtime_dir: Path) -> WriteKernelspec:
+    """Write a kernelspec; its stanza's ``config`` is the keyword arguments. Returns its name."""
+    folder = runtime_dir.parent / "path" / "kernels"
+
+    def write(
+        name: str = "contained",
+        *,
+        argv: list[str] | None = None,
+        spec: dict[str, Any] | None = None,
+        stanza: bool = True,
+        **config: Any,
+    ) -> str:
+        provisioner = {"provisioner_name": "container-provisioner", "config": config}
+        body = {
+            "argv": argv or IPYKERNEL,
+            "display_name": name,
+            "language": "python",
+            "metadata": {
+                "debugger": True,
+                "supported_encryption": ["curve"],
+                **({"kernel_provisioner": provisioner} if stanza else {}),
+            },
+            **(spec or {}),
+        }
+        target = folder / name / "kernel.json"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(body))
+        return name
+
+    return write
+
+
+@dataclass
+class Kernel:
+    """A started kernel with a connected client."""
+
+    manager: AsyncKernelManager
+    client: AsyncKernelClient
+
+    @property
+    def provisioner(self) -> Any:
+        return self.manager.provisioner
+
+    @property
+    def container_id(self) -> str:
+        return str(self.provisioner._container.identity.container_id)
+
+    async def run(self, code: str, timeout: float = 30, **kwargs: Any) -> str:
+        """Execute; what it printed, its result's text, and the names of its errors."""
+        parts: list[str] = []
+
+        def collect(message: dict[str, Any]) -> None:
+            content = message["content"]
+            if message["msg_type"] == "stream":
+                parts.append(content["text"])
+            elif message["msg_type"] == "execute_result":
+                parts.append(content["data"]["text/plain"])
+            elif message["msg_type"] == "error":
+                parts.append(f"{content['ename']}: {content['evalue']}")
+
+        kwargs.setdefault("output_hook", collect)
+        await self.client.execute_interactive(code, timeout=timeout, **kwargs)
+        return "".join(parts)
+
+    async def ready(self, timeout: float = 30) -> None:
+        await self.client.wait_for_ready(timeout=timeout)
+
+    async def restart(self, **kwargs: Any) -> None:
+        await self.manager.restart_kernel(**kwargs)
+        self.reconnect()
+        await self.ready()
+
+    def reconnect(self) -> None:
+        """A new client: addresses may have changed."""
+        self.client.stop_channels()
+        self.client = self.manager.client()
+        self.client.start_channels()
+
+
+StartKernel = Callable[..., Awaitable[Kernel]]
+
+
+@pytest.fixture
+async def start_kernel(kernelspec: WriteKernelspec, folder: Path) -> AsyncIterator[StartKernel]:
+    """Start a kernel with the stanza's settings; shut down at the end, and nothing may be left.
+
+    Keyword arguments: ``launch`` for `start_kernel`, ``manager`` for the manager, ``argv`` and
+    ``spec`` for the kernelspec; all others are the stanza's config.
+    """
+    started: list[Kernel] = []
+
+    async def start(
+        *,
+        launch: dict[str, Any] | None = None,
+        manager: dict[str, Any] | None = None,
+        ready: bool = True,
+        **stanza: Any,
+    ) -> Kernel:
+        name = kernelspec(f"contained-{len(started)}", **stanza)
+        km = AsyncKernelManager(kernel_name=name, log=logging.getLogger("jupyter"), **manager or {})
+        await km.start_kernel(**{"cwd": str(folder), **(launch or {})})
+        client = km.client()
+        client.start_channels()
+        kernel = Kernel(km, client)
+        started.append(kernel)
+        if ready:
+            await kernel.ready()
+        return kernel
+
+    yield start
+    for kernel in started:
+        kernel.client.stop_channels()
+        await kernel.manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture(scope="session")
+def docker_client() -> Iterator[docker.DockerClient]:
+    """The SDK, beside ours: to look from outside, and to do what an operator does."""
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def our_containers(docker_client: docker.DockerClient) -> Callable[[], list[str]]:
+    """Names of all containers that carry our label, ended ones too."""
+
+    def names() -> list[str]:
+        found = docker_client.containers.list(
+            all=True, filters={"label": labels.KERNEL_ID}, ignore_removed=True
+        )
+        return [str(container.name) for container in found]
+
+    return names
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No container of a kernel outlives the test that made it."""
+    if "docker" not in request.keywords or not request.config.getoption("--run-docker"):
+        yield
+        return
+    names = request.getfixturevalue("our_containers")
+    before = set(names())
+    yield
+    left = set(names()) - before
+    assert not left, f"left behind: {left}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _engines() -> Iterator[None]:
+    yield
+    close_engines()
+
+
+@pytest.fixture
+def kernelspecs(runtime_dir: Path) -> KernelSpecManager:
+    return KernelSpecManager()
