@@ -64,7 +64,11 @@ def container_command(
         arg.replace(host_file, CONNECTION_FILE).replace(connection_file, CONNECTION_FILE)
         for arg in arguments
     ]
-    uses_resources = bool(resource_dir) and any(resource_dir in arg for arg in (program, *argv))
-    if uses_resources:
-        program, *argv = (arg.replace(resource_dir, RESOURCE_DIR) for arg in (program, *argv))
-    return KernelCommand(argv=(program, *argv), uses_resources=uses_resources)
+    argv = [program, *argv]
+    uses_resources = False
+    if resource_dir:
+        # Not …/kernels/python3 where the kernelspec's own folder is …/kernels/python.
+        own = re.compile(re.escape(resource_dir) + r"(?![\w.-])")
+        uses_resources = any(own.search(arg) for arg in argv)
+        argv = [own.sub(RESOURCE_DIR, arg) for arg in argv]
+    return KernelCommand(argv=tuple(argv), uses_resources=uses_resources)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 COMMAND_NOT_EXECUTABLE, COMMAND_NOT_FOUND = 126, 127
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+# What ipykernel prints at every start where no JPY_PARENT_PID is set: no news.
+_BANNER = re.compile(r"NOTE: When using the `ipython kernel` entry point.*?--existing \S+\s*", re.S)
 _NO_KERNEL = re.compile(r"No module named '?([\w.]+)'?")
 
 
@@ -90,7 +92,7 @@ def log_tail(log: str, *, lines: int = 5, limit: int = 600) -> str:
     """
     printable = [
         "".join(char for char in _ESCAPES.sub("", line) if char.isprintable()).strip()
-        for line in log.splitlines()
+        for line in _BANNER.sub("", log).splitlines()
     ]
     tail = " | ".join([line for line in printable if line][-lines:])
     return tail if len(tail) <= limit else "…" + tail[-limit:]

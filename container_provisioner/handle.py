@@ -16,6 +16,7 @@ from .engine.calls import Engine
 from .engine.watcher import Watch
 from .errors import ContainerGone, EngineError, KernelNotAdoptable
 from .exits import ExitStatus, explain_exit, explain_start, format_size, log_tail
+from .store import KernelDirectory, RecordStore
 
 LOG_LINES = 20
 _LOOK_SECONDS = 0.02
@@ -139,15 +140,15 @@ async def remove_launch(engine: Engine, name: str, launch_id: str) -> None:
     forget_at_exit(name)
 
 
-# Containers that this process made and has not removed: name -> engine and launch. A manager that
-# is never shut down, or an interrupted start, leaves its kernel to the end of the process, as
-# LocalProvisioner's kernels notice the end of their parent.
-_ours: dict[str, tuple[Engine, str]] = {}
+# Containers that this process made and has not removed: name -> engine, launch and kernel. A
+# manager that is never shut down, or an interrupted start, leaves its kernel to the end of the
+# process, as LocalProvisioner's kernels notice the end of their parent.
+_ours: dict[str, tuple[Engine, str, str]] = {}
 
 
-def remove_at_exit(engine: Engine, name: str, launch_id: str) -> None:
-    """Remove the container when this process ends, if nobody has by then."""
-    _ours[name] = (engine, launch_id)
+def remove_at_exit(engine: Engine, name: str, launch_id: str, kernel_id: str) -> None:
+    """Remove the container and its files when this process ends, if nobody has by then."""
+    _ours[name] = (engine, launch_id, kernel_id)
 
 
 def forget_at_exit(name: str) -> None:
@@ -159,13 +160,18 @@ def forget_at_exit(name: str) -> None:
 def _remove_all() -> None:
     # The threads of the event loops have ended by now; the adapter's own verbs block.
     while _ours:
-        name, (engine, launch_id) = _ours.popitem()
+        name, (engine, launch_id, kernel_id) = _ours.popitem()
         try:
             found = engine.adapter.inspect(name)
-            if found.labels.get(labels.LAUNCH_ID) == launch_id:
-                engine.adapter.remove(found.id)
+            if found.labels.get(labels.LAUNCH_ID) != launch_id:
+                continue  # another launch's now, and so are the files
+            engine.adapter.remove(found.id)
+        except ContainerGone:
+            pass
         except EngineError:
             continue
+        KernelDirectory.of(kernel_id).remove()
+        RecordStore().remove(kernel_id)
 
 
 os.register_at_fork(after_in_child=_ours.clear)

@@ -198,6 +198,11 @@ def container_spec(
         *([place.mount] if place.mount else []),
         *settings.mounts,
     ]
+    if "curve_secretkey" in request.connection_info:
+        # ipykernel writes its connection file anew when there are keys in it. The file may be
+        # written, not its directory: the kernel still cannot put a link in its place.
+        file = directory.path / CONNECTION_FILE.rpartition("/")[2]
+        mounts.append(Mount(source=str(file), target=CONNECTION_FILE, read_only=False))
     if request.command.uses_resources:
         mounts.append(Mount(source=request.resource_dir, target=RESOURCE_DIR))
     if root.is_host:
@@ -291,7 +296,7 @@ async def _create(
             labels.SPEC: prepared.spec.digest(),
         },
     )
-    remove_at_exit(engine, name, launch_id)
+    remove_at_exit(engine, name, launch_id, request.kernel_id)
     undo.push_async_callback(_quiet_undo, engine, name, launch_id, log)
     container_id = await _create_settling_names(engine, spec, request.kernel_id)
     if prepared.is_root_writable:

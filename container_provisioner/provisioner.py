@@ -127,6 +127,8 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
 
     async def shutdown_requested(self, restart: bool = False) -> None:
         """The kernel was sent a shutdown message: its end will be no surprise."""
+        if not restart and (status := self._status) is not None:
+            await self._notice_end(status)  # it died, and nobody has polled since
         self._end_expected = True
 
     # -- launch -----------------------------------------------------------------------------
@@ -189,7 +191,10 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
         predecessor, self._container = self._container, None
         try:
             await self._launch(cmd, kwargs, predecessor)
-        except ContainerProvisionerError as exc:
+        except BaseException as exc:
+            self._records.remove(self.kernel_id)  # of an earlier run
+            if not isinstance(exc, ContainerProvisionerError):
+                raise
             if not restarting_dead:
                 raise exc.about(self.kernel_id) from exc.__cause__
             self._tell(str(exc))
@@ -270,7 +275,7 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
         if self._directory is not None:
             self._directory.remove()
         self._records.remove(self.kernel_id)
-        self._has_process = False
+        self._has_process = self._died = False
 
     # -- what a server asks -----------------------------------------------------------------
 

@@ -113,7 +113,13 @@ class Engine:
         await asyncio.wait_for(call, deadline)
 
     async def _call(self, verb: Callable[..., T], *args: object) -> T:
-        call = asyncio.wrap_future(self._calls.submit(verb, *args))
+        try:
+            work = self._calls.submit(verb, *args)
+        except RuntimeError:
+            # The interpreter is ending and its pools take no more work. `jupyter run` and others
+            # shut their kernel down in an atexit callback; nothing else waits for the loop then.
+            return verb(*args)
+        call = asyncio.wrap_future(work)
         try:
             return await asyncio.shield(call)
         except asyncio.CancelledError:

@@ -16,7 +16,7 @@ from ..spec import ContainerSpec, Tmpfs
 # What the package answers for. A stanza that could set these could undo the sandbox, or make us
 # lose sight of the container.
 RESERVED = {
-    "": {"Image", "Cmd", "User", "Env", "Labels", "WorkingDir", "Healthcheck"},
+    "": {"Image", "Cmd", "User", "Env", "Labels", "WorkingDir", "Healthcheck", "NetworkingConfig"},
     "HostConfig": {
         *("Privileged", "CapAdd", "CapDrop", "SecurityOpt", "UsernsMode", "PidMode", "IpcMode"),
         *("NetworkMode", "Binds", "Mounts", "VolumesFrom", "Tmpfs", "ReadonlyRootfs", "Init"),
@@ -29,16 +29,26 @@ RESERVED = {
 
 def check_extra(extra: Mapping[str, Any]) -> None:
     """Refuse what the package itself decides. Raises `ConfigurationError` naming the fields."""
+    names = {name.casefold(): name for name in extra}
+    if names.get("hostconfig", "HostConfig") != "HostConfig":
+        raise ConfigurationError(
+            f"extra_create_options: write HostConfig, not {names['hostconfig']}."
+        )
     host = extra.get("HostConfig", {})
     if not isinstance(host, Mapping):
         raise ConfigurationError("extra_create_options: HostConfig must be a mapping.")
-    taken = sorted(RESERVED[""] & extra.keys())
-    taken += sorted(f"HostConfig.{name}" for name in RESERVED["HostConfig"] & host.keys())
+    taken = _reserved(extra, "") + [f"HostConfig.{name}" for name in _reserved(host, "HostConfig")]
     if taken:
         raise ConfigurationError(
             f"extra_create_options may not set {', '.join(taken)}: "
             "use the trait for it where there is one; the others are what makes the sandbox."
         )
+
+
+def _reserved(fields: Mapping[str, Any], level: str) -> list[str]:
+    # The engine takes a field's name in any case, and the last of several.
+    reserved = {name.casefold() for name in RESERVED[level]}
+    return sorted(name for name in fields if name.casefold() in reserved)
 
 
 def create_body(spec: ContainerSpec) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -206,7 +207,7 @@ class DockerEngine:
                 src=io.BytesIO(archive),
                 repository=repository,
                 tag=tag,
-                changes=[f"LABEL {name}={value}" for name, value in labels.items()],
+                changes=[f"LABEL {name}={json.dumps(value)}" for name, value in labels.items()],
             )
 
     def remove_image(self, image: str) -> None:

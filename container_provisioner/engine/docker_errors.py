@@ -27,7 +27,9 @@ _COMMAND = re.compile(
     r'exec: \\?"(?P<command>[^"\\]+)\\?":? (stat .*: )?'
     r"(executable file not found|no such file or directory|permission denied)"
 )
-_RUNTIME = re.compile(r"unknown or invalid runtime name:? ?(?P<runtime>\S*)|no such runtime", re.I)
+_RUNTIME = re.compile(
+    r"unknown or invalid runtime name|unknown runtime specified|no such runtime", re.I
+)
 _SOURCE = re.compile(r"bind (mount )?source path does not exist|statfs .*no such file", re.I)
 
 
@@ -84,7 +86,7 @@ def _refusal(
             f"{doing}: {words}. Mounts name paths of the engine's host; create the path, "
             "or correct it in mounts."
         )
-    if isinstance(exc, docker.errors.NotFound):
+    if isinstance(exc, docker.errors.NotFound) and not words.startswith("network "):
         return ContainerGone(f"{doing}: {words}")
     if status == 409 and "already in use" in words:
         return NameTaken(f"{doing}: {words}")

@@ -17,7 +17,6 @@ class Transport(Protocol):
     """Decides both ends of the five channels. Holds nothing: the kernel's directory does."""
 
     published_ports: tuple[int, ...]
-    needs_inspection: bool  # where the channels are is known only once the container runs
 
     def host_endpoint(self, sockets: Path) -> Endpoint:
         """What the manager is told before the launch; `resolve` may correct it."""

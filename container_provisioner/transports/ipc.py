@@ -15,7 +15,6 @@ class IpcTransport:
     """The default. The directory is mounted into the container, and both ends meet in it."""
 
     published_ports: tuple[int, ...] = ()
-    needs_inspection = False
 
     def host_endpoint(self, sockets: Path) -> Endpoint:
         return Endpoint(transport="ipc", ip=str(sockets / SOCKET_PREFIX), ports=IPC_PORTS)

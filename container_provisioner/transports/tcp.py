@@ -27,7 +27,6 @@ class TcpTransport:
     """For kernels that do not speak ipc. Needs a network with a way to the host."""
 
     published_ports: tuple[int, ...] = tuple(TCP_PORTS.values())
-    needs_inspection = True
 
     def host_endpoint(self, sockets: Path) -> Endpoint:
         return Endpoint(transport="tcp", ip=LOOPBACK, ports=TCP_PORTS)
