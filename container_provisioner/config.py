@@ -8,162 +8,30 @@ refused when it is read, by the trait's name.
 from __future__ import annotations
 
 import difflib
-import json
-import os
-import re
 from typing import Any
 
-from traitlets import Bool, Dict, Enum, Float, Integer, List, TraitError, TraitType, Unicode
+from traitlets import TraitError, Unicode
 from traitlets.config import LoggingConfigurable
 
 from .engine.create_body import check_extra
 from .policy import PROFILES, Settings, choose_transport
-from .spec import Limits, Mount
-
-ENVIRONMENT_PREFIX = "CONTAINER_PROVISIONER_"
-
-_SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[kmgt]?)(i?b)?", re.IGNORECASE)
-_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
-
-
-class FromEnvironment(TraitType[Any, Any]):
-    """Takes its default from ``CONTAINER_PROVISIONER_<NAME>`` when that is set."""
-
-    def default(self, obj: Any = None) -> Any:
-        variable = ENVIRONMENT_PREFIX + str(self.name).upper()
-        text = os.environ.get(variable)
-        if obj is None or text is None:
-            return super().default(obj)
-        try:
-            # validate here: traitlets would name the trait, but not where the value comes from
-            return self._validate(obj, self.from_string(text))
-        except (TraitError, ValueError) as exc:
-            raise TraitError(f"Environment variable {variable}={text!r}: {exc}") from exc
-
-
-class Text(FromEnvironment, Unicode[str, str]):
-    """Any text."""
-
-
-class Choice(FromEnvironment, Enum[str]):
-    """One of a few words."""
-
-    def from_string(self, s: str) -> Any:
-        return s
-
-
-class Switch(FromEnvironment, Bool[bool, bool]):
-    """True or false."""
-
-
-class Seconds(FromEnvironment, Float[float, float]):
-    """A time in seconds, more than zero."""
-
-    def __init__(self, default: float, **kwargs: Any) -> None:
-        super().__init__(default, min=0.001, **kwargs)
-
-
-class Cores(FromEnvironment, Float[float, float]):
-    """A number of processors; 0 is no limit."""
-
-    def __init__(self, default: float, **kwargs: Any) -> None:
-        super().__init__(default, min=0.0, **kwargs)
-
-
-class Count(FromEnvironment, Integer[int, int]):
-    """A whole number; 0 is no limit."""
-
-    def __init__(self, default: int, **kwargs: Any) -> None:
-        super().__init__(default, min=0, **kwargs)
-
-
-class Names(FromEnvironment, List[str]):
-    """A list of names; commas separate them in an environment variable."""
-
-    def from_string(self, s: str) -> Any:
-        return [name.strip() for name in s.split(",") if name.strip()]
-
-    def from_string_list(self, s_list: list[str]) -> Any:
-        return [name for text in s_list for name in self.from_string(text)]
-
-
-class Fields(FromEnvironment, Dict):
-    """A mapping; JSON in an environment variable."""
-
-    def from_string(self, s: str) -> Any:
-        return json.loads(s)
-
-
-class Size(Text):
-    """Bytes, written as ``512m`` or ``2g`` (powers of 1024); empty is no limit."""
-
-    info_text = "a size in bytes such as '512m' or '2g', or '' for no limit"
-
-    def validate(self, obj: Any, value: Any) -> str:
-        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        if not isinstance(text, str) or (text and not _SIZE.fullmatch(text.strip())):
-            self.error(obj, value)
-        return text.strip()
-
-
-class User(Text):
-    """``auto``, ``image``, or numbers: ``uid`` or ``uid:gid``."""
-
-    info_text = "'auto', 'image', or numeric 'uid' or 'uid:gid'"
-
-    def validate(self, obj: Any, value: Any) -> str:
-        if not isinstance(value, str) or not re.fullmatch(r"auto|image|\d+(:\d+)?", value):
-            self.error(obj, value)
-        return value
-
-
-class Gpus(Text):
-    """As ``docker run --gpus``."""
-
-    info_text = "'', 'all', a number of GPUs, or 'device=ID[,ID…]'"
-
-    def validate(self, obj: Any, value: Any) -> str:
-        text = str(value)
-        if not re.fullmatch(r"|all|[1-9]\d*|device=[\w,:-]+", text):
-            self.error(obj, value)
-        return text
-
-
-class Mounts(Names):
-    """Each ``SOURCE:TARGET`` or ``SOURCE:TARGET:rw``, both absolute."""
-
-    info_text = "a list of 'SOURCE:TARGET' or 'SOURCE:TARGET:rw' with absolute paths"
-
-    def validate(self, obj: Any, value: Any) -> Any:
-        mounts = super().validate(obj, value)
-        for text in mounts or ():
-            parse_mount(text)
-        return mounts
-
-
-def parse_size(text: str) -> int | None:
-    """``2g`` as 2147483648; None for an empty text. Raises ValueError for anything else."""
-    if not text:
-        return None
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is not a size")
-    return int(float(match["number"]) * _UNITS[match["unit"].lower()])
-
-
-def parse_mount(text: str) -> Mount:
-    """Raises TraitError for what is not ``SOURCE:TARGET[:ro|rw]``, and for the engine's socket."""
-    source, _, rest = os.path.expanduser(text).partition(":")  # noqa: PTH111
-    target, _, mode = rest.partition(":")
-    if not source.startswith("/") or not target.startswith("/") or mode not in ("", "ro", "rw"):
-        raise TraitError(
-            f"mounts: {text!r} is not 'SOURCE:TARGET' or 'SOURCE:TARGET:rw' with absolute paths"
-        )
-    if os.path.basename(os.path.realpath(source)) in ("docker.sock", "podman.sock"):  # noqa: PTH119
-        raise TraitError(
-            f"mounts: {text!r} would hand the engine to the kernel, and with it this machine"
-        )
-    return Mount(source=source, target=target, read_only=mode != "rw")
+from .spec import Limits
+from .trait_types import (
+    Choice,
+    Cores,
+    Count,
+    Fields,
+    Gpus,
+    Mounts,
+    Names,
+    Seconds,
+    Size,
+    Switch,
+    Text,
+    User,
+    parse_mount,
+    parse_size,
+)
 
 
 class ContainerSettings(LoggingConfigurable):

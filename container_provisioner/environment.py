@@ -41,8 +41,10 @@ def choose_environment(
     `kernelspec`: names in the kernelspec's ``env``, whose values (templates filled in) stand in
     `launch`; `extra`: the trait ``env``; `passthrough`: names or patterns such as ``AWS_*``.
     """
-    wanted = (*PLAIN, *CHOSEN, *kernelspec, *passthrough)
-    chosen = {name: value for name, value in launch.items() if _matches(name, wanted)}
+    wanted, named = (*PLAIN, *CHOSEN, *passthrough), set(kernelspec)
+    chosen = {
+        name: value for name, value in launch.items() if name in named or _matches(name, wanted)
+    }
     chosen.update(extra)
     return {name: value for name, value in chosen.items() if name not in NEVER}
 
@@ -61,10 +63,12 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def environment_script(chosen: Mapping[str, str]) -> str:
-    """The chosen half as shell assignments. Raises ValueError for a name no shell can set."""
-    for name in chosen:
+    """The chosen half as shell assignments. Raises ValueError for what no shell can set."""
+    for name, value in chosen.items():
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a name that an environment variable can have here")
+        if "\0" in value:
+            raise ValueError(f"the value of {name!r} holds a null character, which none can have")
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in chosen.items())
 
 

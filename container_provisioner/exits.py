@@ -41,10 +41,10 @@ def format_size(size: int) -> str:
     """Bytes as people write them: 2147483648 is ``2 GiB``."""
     value = float(size)
     for unit in ("bytes", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:g} {unit}"
+        if round(value, 1) < 1024:
+            return f"{round(value, 1):g} {unit}"
         value /= 1024
-    return f"{value:.4g} GiB"
+    return f"{round(value, 2):g} GiB"
 
 
 def explain_exit(
@@ -75,10 +75,11 @@ def explain_start(status: ExitStatus, log: str, *, argv: tuple[str, ...], image:
             f"image {image!r} has no command {argv[0]!r}, so no kernel can be started in it; "
             "use an image that holds a kernel, or correct the kernelspec's argv"
         )
-    missing = _NO_KERNEL.search(log)
-    if missing and any(arg == missing[1].split(".")[0] for arg in argv):
+    absent = (match[1] for match in _NO_KERNEL.finditer(log))
+    missing = next((module for module in absent if module.split(".")[0] in argv), None)
+    if missing:
         return (
-            f"image {image!r} has no kernel in it (no module named {missing[1]!r}); "
+            f"image {image!r} has no kernel in it (no module named {missing!r}); "
             "install the kernel's package in the image"
         )
     return None

@@ -12,41 +12,15 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import Any
-
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception_type,
-    stop_after_delay,
-    wait_exponential,
-)
 
 from . import labels, workspace
-from .command import (
-    CONNECTION_FILE,
-    ENVIRONMENT_FILE,
-    PRIVATE_DIR,
-    RESOURCE_DIR,
-    SOCKETS_DIR,
-    KernelCommand,
-)
-from .connection import Endpoint, connection_file
-from .engine.base import ContainerInfo
+from .command import SOCKETS_DIR
+from .connection import Endpoint
+from .definition import LaunchRequest, container_spec, write_files
 from .engine.calls import Engine
-from .environment import HOME, INIT, environment_script, split_environment, with_environment_file
-from .errors import (
-    CommandMissing,
-    ConfigurationError,
-    ContainerGone,
-    EngineError,
-    KernelDied,
-    KernelNotAdoptable,
-    NameTaken,
-    StartTimeout,
-)
+from .errors import CommandMissing, ConfigurationError, EngineError, KernelDied, StartTimeout
 from .handle import (
     ContainerIdentity,
     KernelContainer,
@@ -54,35 +28,19 @@ from .handle import (
     remove_at_exit,
     remove_launch,
 )
-from .host_environment import accounts, home_archive
-from .policy import KernelUser, Settings, choose_user
+from .host_environment import home_archive
+from .naming import create_under_name
+from .policy import KernelUser, choose_user
 from .root import RootFilesystem, prepare_root
-from .spec import ContainerSpec, Mount, Tmpfs
+from .spec import ContainerSpec, Mount
 from .store import KernelDirectory
-from .transports import Transport
 from .transports.base import LOOK_SECONDS
 from .workspace import Workspace
 
-TMPFS_SIZE = 512 * 1024**2  # bytes, for home and for /tmp; counts towards memory_limit
-
-# A container that is being removed keeps its name until the engine is done with it.
-NAME_SECONDS = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class LaunchRequest:
-    """What the provisioner was asked to launch, and how."""
-
-    kernel_id: str
-    kernel_name: str
-    command: KernelCommand
-    environment: Mapping[str, str]
-    folder: str  # the notebook's, on this host
-    resource_dir: str
-    connection_info: Mapping[str, Any]
-    settings: Settings
-    transport: Transport
-    independent: bool = False  # outlives this process
+IPC_HINT = (
+    " A kernel that cannot speak ipc (many that are not Python) needs transport='tcp' and "
+    "network='bridge'."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +66,8 @@ class _Prepared:
     directory: KernelDirectory
     spec: ContainerSpec  # name and labels come with the launch
 
-    @property
-    def is_root_writable(self) -> bool:
-        return not self.request.settings.read_only
+    def write_files(self) -> None:
+        write_files(self.request, directory=self.directory, user=self.user, root=self.root)
 
 
 async def launch(
@@ -177,83 +134,6 @@ async def _prepare(request: LaunchRequest, engine: Engine, log: logging.Logger) 
     )
 
 
-def container_spec(
-    request: LaunchRequest,
-    *,
-    root: RootFilesystem,
-    user: KernelUser,
-    place: Workspace,
-    directory: KernelDirectory,
-) -> ContainerSpec:
-    """The container's whole definition but for its name and labels. Pure."""
-    settings = request.settings
-    plain, chosen = split_environment(request.environment)
-    argv = root.argv
-    if chosen:
-        argv = with_environment_file(argv, ENVIRONMENT_FILE)
-    mounts = [
-        *root.mounts,
-        Mount(source=str(directory.path), target=PRIVATE_DIR),
-        Mount(source=str(directory.sockets), target=SOCKETS_DIR, read_only=False),
-        *([place.mount] if place.mount else []),
-        *settings.mounts,
-    ]
-    if "curve_secretkey" in request.connection_info:
-        # ipykernel writes its connection file anew when there are keys in it. The file may be
-        # written, not its directory: the kernel still cannot put a link in its place.
-        file = directory.path / CONNECTION_FILE.rpartition("/")[2]
-        mounts.append(Mount(source=str(file), target=CONNECTION_FILE, read_only=False))
-    if request.command.uses_resources:
-        mounts.append(Mount(source=request.resource_dir, target=RESOURCE_DIR))
-    if root.is_host:
-        mounts += [
-            Mount(source=str(directory.path / name), target=f"/etc/{name}")
-            for name in accounts(user)
-        ]
-    tmpfs = [Tmpfs(target="/tmp", size=TMPFS_SIZE)]
-    if settings.read_only:
-        tmpfs.append(Tmpfs(target=HOME, size=TMPFS_SIZE, mode=0o700, uid=user.uid, gid=user.gid))
-    return ContainerSpec(
-        name="",
-        image=root.image,
-        argv=argv,
-        environment={**INIT, "HOME": HOME, "USER": "kernel", **root.environment, **plain},
-        working_dir=place.cwd,
-        user=str(user),
-        mounts=tuple(mounts),
-        tmpfs=tuple(tmpfs),
-        network=settings.network,
-        published_ports=request.transport.published_ports,
-        read_only=settings.read_only,
-        limits=settings.limits,
-        gpus=settings.gpus,
-        runtime=settings.runtime,
-        extra=settings.extra_create_options,
-    )
-
-
-def _write_files(prepared: _Prepared) -> None:
-    """Everything that the kernel reads from its private directory."""
-    request, user, directory = prepared.request, prepared.user, prepared.directory
-    session = request.environment.get("JPY_SESSION_NAME", "")
-    text = connection_file(
-        request.connection_info,
-        request.transport.kernel_endpoint(),
-        kernel_name=request.kernel_name,
-        jupyter_session=session,
-    )
-    directory.write(CONNECTION_FILE.rpartition("/")[2], text, user)
-    _, chosen = split_environment(request.environment)
-    try:
-        script = environment_script(chosen)
-    except ValueError as exc:
-        raise ConfigurationError(f"The kernel's environment: {exc}.") from exc
-    directory.write(ENVIRONMENT_FILE.rpartition("/")[2], script, user)
-    if prepared.root.is_host:
-        for name, accounts_text in accounts(user).items():
-            directory.write(name, accounts_text, user, mode=0o644)
-
-
 async def _start_again(
     prepared: _Prepared, predecessor: KernelContainer, log: logging.Logger
 ) -> KernelContainer | None:
@@ -264,7 +144,7 @@ async def _start_again(
     has_ended = predecessor.status is not None and not predecessor.status.removed
     if in_place and same and has_ended:
         prepared.directory.clear_sockets()
-        _write_files(prepared)
+        prepared.write_files()
         return predecessor
     if in_place and not same:
         log.info(
@@ -280,7 +160,7 @@ async def _create(
 ) -> KernelContainer:
     request, settings = prepared.request, prepared.request.settings
     prepared.directory.create(prepared.user)
-    _write_files(prepared)
+    prepared.write_files()
     launch_id = uuid.uuid4().hex
     name = labels.container_name(request.kernel_id)
     spec = replace(
@@ -298,8 +178,8 @@ async def _create(
     )
     remove_at_exit(engine, name, launch_id, request.kernel_id)
     undo.push_async_callback(_quiet_undo, engine, name, launch_id, log)
-    container_id = await _create_settling_names(engine, spec, request.kernel_id)
-    if prepared.is_root_writable:
+    container_id = await create_under_name(engine, spec, request.kernel_id)
+    if not settings.read_only:
         await engine.upload(container_id, "/", home_archive(prepared.user))
     if request.independent:
         forget_at_exit(name)
@@ -317,44 +197,6 @@ async def _create(
             memory_limit=settings.limits.memory,
         ),
     )
-
-
-async def _create_settling_names(engine: Engine, spec: ContainerSpec, kernel_id: str) -> str:
-    """Create, and when the name is taken look at who has it: the label decides, not the name."""
-    async for attempt in AsyncRetrying(
-        retry=retry_if_exception_type(NameTaken),
-        stop=stop_after_delay(NAME_SECONDS),
-        wait=wait_exponential(multiplier=0.05, max=1),
-        reraise=True,
-    ):
-        with attempt:
-            try:
-                return await engine.create(spec)
-            except NameTaken:
-                try:
-                    found = await engine.inspect(spec.name)
-                except ContainerGone:
-                    raise NameTaken(f"Container name {spec.name} is being freed.") from None
-                if found.labels.get(labels.LAUNCH_ID) == spec.labels[labels.LAUNCH_ID]:
-                    return found.id  # made, but the answer was lost
-                await _clear_name(engine, found, kernel_id)
-                raise
-    raise AssertionError("unreachable: the last attempt raises")
-
-
-async def _clear_name(engine: Engine, found: ContainerInfo, kernel_id: str) -> None:
-    """Remove an ended predecessor of the same kernel; refuse for anything else."""
-    if found.labels.get(labels.KERNEL_ID) != kernel_id:
-        raise EngineError(
-            f"The container name {found.name} is taken by container {found.id[:12]}, which is "
-            "not this kernel's. Rename or remove it."
-        )
-    if found.state in ("running", "paused", "restarting"):
-        raise KernelNotAdoptable(
-            f"A kernel with this id runs already, in container {found.id[:12]}, and belongs to "
-            "another process. Nothing was changed; shut that kernel down first."
-        )
-    await engine.remove(found.id)
 
 
 async def _run(prepared: _Prepared, container: KernelContainer) -> Endpoint:
@@ -380,7 +222,8 @@ async def _run(prepared: _Prepared, container: KernelContainer) -> Endpoint:
     while endpoint is None or not await request.transport.listening(endpoint):
         if container.status is not None:
             explanation = await container.explain(container.status, starting=True)
-            raise KernelDied(f"The kernel died while it started: {explanation}")
+            hint = IPC_HINT if SOCKETS_DIR in explanation else ""  # it fails to make sense of it
+            raise KernelDied(f"The kernel died while it started: {explanation}{hint}")
         if time.monotonic() > deadline:
             raise StartTimeout(await _explain_timeout(prepared, container))
         await asyncio.sleep(LOOK_SECONDS)
@@ -390,12 +233,7 @@ async def _run(prepared: _Prepared, container: KernelContainer) -> Endpoint:
 async def _explain_timeout(prepared: _Prepared, container: KernelContainer) -> str:
     settings = prepared.request.settings
     tail = await container.last_words()
-    hint = (
-        " A kernel that cannot speak ipc (many that are not Python) needs transport='tcp' and "
-        "network='bridge'."
-        if settings.transport == "ipc"
-        else ""
-    )
+    hint = IPC_HINT if settings.transport == "ipc" else ""
     return (
         f"The kernel opened no channels within {settings.start_timeout:g} s (start_timeout) and "
         f"was removed. Container {container.identity.container_id[:12]}, image "

@@ -128,10 +128,9 @@ def choose_user(
             + (" (the image names no other user)" if settings.user == "image" else "")
             + ". Set user='auto' or a uid:gid, or allow_root=True if it must be."
         )
-    if caller.uid not in (0, chosen.uid) and settings.transport == "ipc":
+    if caller.uid not in (0, chosen.uid):
         raise UserRefused(
             f"The kernel would run as uid {chosen.uid}, and this process (uid {caller.uid}) can "
-            "hand over its connection file and share sockets only with its own uid. "
-            "Set user='auto'."
+            "hand over its connection file only to its own uid. Set user='auto'."
         )
     return chosen

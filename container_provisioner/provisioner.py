@@ -17,14 +17,15 @@ from traitlets import Unicode
 from . import labels, workspace
 from .command import container_command
 from .config import ContainerSettings
-from .connection import from_json, to_json
+from .connection import Endpoint, from_json, to_json
+from .definition import LaunchRequest
 from .engine.calls import Engine
 from .engine.find import open_engine
 from .environment import choose_environment
 from .errors import ConfigurationError, ContainerProvisionerError, EngineError, KernelNotAdoptable
 from .exits import ExitStatus
 from .handle import ContainerIdentity, KernelContainer
-from .launcher import Launched, LaunchRequest, launch
+from .launcher import Launched, launch
 from .spec import Mount
 from .store import KernelDirectory, RecordStore
 from .transports import transport_named
@@ -150,10 +151,8 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
             endpoint = transport.host_endpoint(self._directory.sockets)
             # Ours before LocalProvisioner's: it refuses an address that is not local, such as the
             # one a first launch left in the manager, and would pick ports that others can take.
-            manager.transport, manager.ip = endpoint.transport, endpoint.ip
             manager.cache_ports = False
-            for name, port in endpoint.ports.items():
-                setattr(manager, name, port)
+            self._tell_manager(endpoint)
             kwargs = await super().pre_launch(**kwargs)
             kwargs["env"] = choose_environment(
                 kwargs["env"],
@@ -245,6 +244,9 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
         self.connection_info = cast(
             KernelConnectionInfo, {**self.connection_info, **launched.endpoint.as_fields()}
         )
+        # The manager loads what we return only when its file says something else. After a restart
+        # at the same address the file is right, and the manager has what `pre_launch` put there.
+        self._tell_manager(launched.endpoint)
         self.log.info(
             "Kernel %s started in container %s (image %s, %s) in %.2f s",
             self.kernel_id,
@@ -253,6 +255,10 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
             launched.endpoint.transport,
             launched.started_in,
         )
+
+    def _tell_manager(self, endpoint: Endpoint) -> None:
+        for name, value in endpoint.as_fields().items():
+            setattr(self.parent, name, value)
 
     async def _open_engine(self, choice: str, url: str) -> Engine:
         return await open_engine(choice, url, log=self.log)

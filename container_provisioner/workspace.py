@@ -16,6 +16,8 @@ from .spec import Mount
 # Mounting one of these would show the kernel the host rather than a notebook's folder.
 SYSTEM_DIRS = ("/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/root", "/run", "/sbin", "/sys",
                "/usr", "/var", "/home", "/opt", "/srv", "/mnt", "/media", "/tmp")  # fmt: skip
+# Each folder in it is somebody's home directory, which a server that runs as root could read.
+HOMES = Path("/home")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +40,18 @@ def choose_workspace(folder: str, settings: Settings, *, home: Path | None = Non
     is mounted only when the user asked for it with ``workspace``, not by the profile alone.
     """
     path = Path(folder).expanduser().absolute()
+    if ".." in path.parts:
+        path = path.resolve()
     if settings.workspace == "none":
         return Workspace(cwd=HOME)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where we may not look
         raise WorkspaceError(f"The notebook's folder {str(path)!r} is not a directory.")
     real = path.resolve()
     home = (home or Path.home()).resolve()
     if real == Path("/"):
         return Workspace(cwd=HOME, notice="The root directory is not mounted into a kernel.")
-    too_much = str(real) in SYSTEM_DIRS or home.is_relative_to(real)
+    system = {Path(name).resolve() for name in SYSTEM_DIRS}  # /bin is a link on most hosts
+    too_much = real in system or real.parent == HOMES or home.is_relative_to(real)
     if too_much and not settings.workspace_named:
         return Workspace(
             cwd=HOME,
@@ -68,7 +73,8 @@ def check_access(mount: Mount, user: KernelUser) -> str:
     """Whether `user` can use a mounted folder. Returns a notice when it cannot write to it.
 
     Raises `WorkspaceError` when it cannot even enter: the kernel would start in a folder that is
-    empty to it. Mode bits only; an access list may allow more, so writing is not refused.
+    empty to it. Root too: it has no capabilities. Mode bits only; an access list may allow more,
+    so writing is not refused.
     """
     status = Path(mount.source).stat()
     if user.uid == status.st_uid:
@@ -78,13 +84,13 @@ def check_access(mount: Mount, user: KernelUser) -> str:
     else:
         bits = status.st_mode
     mode = stat.filemode(status.st_mode)
-    if bits & 0o5 != 0o5 and user.uid != 0:
+    if bits & 0o5 != 0o5:
         raise WorkspaceError(
             f"The kernel runs as uid {user.uid} and cannot read {mount.source!r} ({mode}, owner "
             f"{status.st_uid}). Give others access (chmod o+rx), or set user to the owner's "
             "uid:gid."
         )
-    if not mount.read_only and not bits & 0o2 and user.uid != 0:
+    if not mount.read_only and not bits & 0o2:
         return (
             f"The kernel runs as uid {user.uid} and can read but not write {mount.source!r} "
             f"({mode}, owner {status.st_uid}). Change its owner, or set user to the owner's "
@@ -96,7 +102,7 @@ def check_access(mount: Mount, user: KernelUser) -> str:
 def check_mounts(mounts: Iterable[Mount]) -> None:
     """Raises `WorkspaceError` for a source that does not exist on this host."""
     for mount in mounts:
-        if not Path(mount.source).exists():
+        if not os.path.exists(mount.source):  # noqa: PTH110 - never raises
             raise WorkspaceError(
                 f"mounts: {mount.source!r} does not exist. Create it, or correct the trait."
             )
@@ -110,11 +116,14 @@ def resolve(path: str, *, cwd: str, mounts: Iterable[Mount]) -> str | None:
     """
     if path.startswith("~"):
         return None  # the home in the container, which is not the host's
-    inside = PurePosixPath(os.path.normpath(PurePosixPath(cwd) / path))
+    inside = PurePosixPath("/" + os.path.normpath(PurePosixPath(cwd) / path).lstrip("/"))
     for mount in sorted(mounts, key=lambda mount: len(mount.target), reverse=True):
         if not inside.is_relative_to(mount.target):
             continue
         source = Path(mount.source).resolve()
-        found = (source / inside.relative_to(mount.target)).resolve()
-        return str(found) if found.is_relative_to(source) and found.exists() else None
+        try:
+            found = (source / inside.relative_to(mount.target)).resolve()
+            return str(found) if found.is_relative_to(source) and found.exists() else None
+        except (OSError, RuntimeError, ValueError):  # links in a loop, a name no file can have
+            return None
     return None

@@ -29,11 +29,9 @@ RESERVED = {
 
 def check_extra(extra: Mapping[str, Any]) -> None:
     """Refuse what the package itself decides. Raises `ConfigurationError` naming the fields."""
-    names = {name.casefold(): name for name in extra}
-    if names.get("hostconfig", "HostConfig") != "HostConfig":
-        raise ConfigurationError(
-            f"extra_create_options: write HostConfig, not {names['hostconfig']}."
-        )
+    for name in extra:
+        if name.casefold() == "hostconfig" and name != "HostConfig":
+            raise ConfigurationError(f"extra_create_options: write HostConfig, not {name}.")
     host = extra.get("HostConfig", {})
     if not isinstance(host, Mapping):
         raise ConfigurationError("extra_create_options: HostConfig must be a mapping.")

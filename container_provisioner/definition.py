@@ -1,0 +1,130 @@
+"""What was asked for, as the definition of a container and the files beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .command import (
+    CONNECTION_FILE,
+    ENVIRONMENT_FILE,
+    PRIVATE_DIR,
+    RESOURCE_DIR,
+    SOCKETS_DIR,
+    KernelCommand,
+)
+from .connection import connection_file
+from .environment import HOME, INIT, environment_script, split_environment, with_environment_file
+from .errors import ConfigurationError
+from .host_environment import accounts
+from .policy import KernelUser, Settings
+from .root import RootFilesystem
+from .spec import ContainerSpec, Mount, Tmpfs
+from .store import KernelDirectory
+from .transports import Transport
+from .workspace import Workspace
+
+TMPFS_SIZE = 512 * 1024**2  # bytes, for home and for /tmp; counts towards memory_limit
+
+IPC_HINT = (
+    " A kernel that cannot speak ipc (many that are not Python) needs transport='tcp' and "
+    "network='bridge'."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchRequest:
+    """What the provisioner was asked to launch, and how."""
+
+    kernel_id: str
+    kernel_name: str
+    command: KernelCommand
+    environment: Mapping[str, str]
+    folder: str  # the notebook's, on this host
+    resource_dir: str
+    connection_info: Mapping[str, Any]
+    settings: Settings
+    transport: Transport
+    independent: bool = False  # outlives this process
+
+
+def container_spec(
+    request: LaunchRequest,
+    *,
+    root: RootFilesystem,
+    user: KernelUser,
+    place: Workspace,
+    directory: KernelDirectory,
+) -> ContainerSpec:
+    """The container's whole definition but for its name and labels. Pure."""
+    settings = request.settings
+    plain, chosen = split_environment(request.environment)
+    argv = root.argv
+    if chosen:
+        argv = with_environment_file(argv, ENVIRONMENT_FILE)
+    mounts = [
+        *root.mounts,
+        Mount(source=str(directory.path), target=PRIVATE_DIR),
+        Mount(source=str(directory.sockets), target=SOCKETS_DIR, read_only=False),
+        *([place.mount] if place.mount else []),
+        *settings.mounts,
+    ]
+    if "curve_secretkey" in request.connection_info:
+        # ipykernel writes its connection file anew when there are keys in it. The file may be
+        # written, not its directory: the kernel still cannot put a link in its place.
+        file = directory.path / CONNECTION_FILE.rpartition("/")[2]
+        mounts.append(Mount(source=str(file), target=CONNECTION_FILE, read_only=False))
+    if request.command.uses_resources:
+        mounts.append(Mount(source=request.resource_dir, target=RESOURCE_DIR))
+    if root.is_host:
+        mounts += [
+            Mount(source=str(directory.path / name), target=f"/etc/{name}")
+            for name in accounts(user)
+        ]
+    tmpfs = [Tmpfs(target="/tmp", size=TMPFS_SIZE)]
+    if settings.read_only:
+        tmpfs.append(Tmpfs(target=HOME, size=TMPFS_SIZE, mode=0o700, uid=user.uid, gid=user.gid))
+    return ContainerSpec(
+        name="",
+        image=root.image,
+        argv=argv,
+        environment={**INIT, "HOME": HOME, "USER": "kernel", **root.environment, **plain},
+        working_dir=place.cwd,
+        user=str(user),
+        mounts=tuple(mounts),
+        tmpfs=tuple(tmpfs),
+        network=settings.network,
+        published_ports=request.transport.published_ports,
+        read_only=settings.read_only,
+        limits=settings.limits,
+        gpus=settings.gpus,
+        runtime=settings.runtime,
+        extra=settings.extra_create_options,
+    )
+
+
+def write_files(
+    request: LaunchRequest, *, directory: KernelDirectory, user: KernelUser, root: RootFilesystem
+) -> None:
+    """Everything that the kernel reads from its private directory.
+
+    Raises `ConfigurationError` for a variable's name that no shell can set.
+    """
+    session = request.environment.get("JPY_SESSION_NAME", "")
+    text = connection_file(
+        request.connection_info,
+        request.transport.kernel_endpoint(),
+        kernel_name=request.kernel_name,
+        jupyter_session=session,
+    )
+    directory.write(CONNECTION_FILE.rpartition("/")[2], text, user)
+    _, chosen = split_environment(request.environment)
+    try:
+        script = environment_script(chosen)
+    except ValueError as exc:
+        raise ConfigurationError(f"The kernel's environment: {exc}.") from exc
+    directory.write(ENVIRONMENT_FILE.rpartition("/")[2], script, user)
+    if root.is_host:
+        for name, accounts_text in accounts(user).items():
+            directory.write(name, accounts_text, user, mode=0o644)

@@ -1,0 +1,57 @@
+"""A kernel's container has one name. Who gets it, when somebody has it already?"""
+
+from __future__ import annotations
+
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from . import labels
+from .engine.base import ContainerInfo
+from .engine.calls import Engine
+from .errors import ContainerGone, EngineError, KernelNotAdoptable, NameTaken
+from .spec import ContainerSpec
+
+# A container that is being removed keeps its name until the engine is done with it.
+NAME_SECONDS = 10
+
+
+async def create_under_name(engine: Engine, spec: ContainerSpec, kernel_id: str) -> str:
+    """Create the container; returns its id.
+
+    When the name is taken, look at who has it: the labels decide, not the name. An ended container
+    of the same kernel makes way. Raises `KernelNotAdoptable` for one that runs, `EngineError` for
+    one that is not the kernel's; nothing is changed then.
+    """
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(NameTaken),
+        stop=stop_after_delay(NAME_SECONDS),
+        wait=wait_exponential(multiplier=0.05, max=1),
+        reraise=True,
+    ):
+        with attempt:
+            try:
+                return await engine.create(spec)
+            except NameTaken:
+                try:
+                    found = await engine.inspect(spec.name)
+                except ContainerGone:
+                    raise NameTaken(f"Container name {spec.name} is being freed.") from None
+                if found.labels.get(labels.LAUNCH_ID) == spec.labels[labels.LAUNCH_ID]:
+                    return found.id  # made, but the answer was lost
+                await _clear_name(engine, found, kernel_id)
+                raise
+    raise AssertionError("unreachable: the last attempt raises")
+
+
+async def _clear_name(engine: Engine, found: ContainerInfo, kernel_id: str) -> None:
+    """Remove an ended predecessor of the same kernel; refuse for anything else."""
+    if found.labels.get(labels.KERNEL_ID) != kernel_id:
+        raise EngineError(
+            f"The container name {found.name} is taken by container {found.id[:12]}, which is "
+            "not this kernel's. Rename or remove it."
+        )
+    if found.state in ("running", "paused", "restarting"):
+        raise KernelNotAdoptable(
+            f"A kernel with this id runs already, in container {found.id[:12]}, and belongs to "
+            "another process. Nothing was changed; shut that kernel down first."
+        )
+    await engine.remove(found.id)
