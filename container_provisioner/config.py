@@ -33,6 +33,9 @@ from .trait_types import (
     parse_size,
 )
 
+# What a provisioner is made with besides its stanza.
+_FROM_THE_FACTORY = ("config", "kernel_id", "kernel_spec", "log", "parent")
+
 
 class ContainerSettings(LoggingConfigurable):
     """The traits. `settings` reads them all, once for each launch."""
@@ -246,9 +249,9 @@ class ContainerSettings(LoggingConfigurable):
     )
 
     def __init__(self, **kwargs: Any) -> None:
-        known = set(type(self).class_trait_names())
-        for name in kwargs.keys() - known:
-            close = difflib.get_close_matches(name, type(self).class_trait_names(config=True), n=1)
+        settings = type(self).class_trait_names(config=True)
+        for name in kwargs.keys() - {*settings, *_FROM_THE_FACTORY}:
+            close = difflib.get_close_matches(name, settings, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise TraitError(f"The kernelspec's stanza has no setting {name!r}.{hint}")
         super().__init__(**kwargs)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .errors import KernelNotAdoptable
+
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 PORT_NAMES = tuple(f"{channel}_port" for channel in CHANNELS)
 
@@ -50,6 +52,12 @@ def to_json(info: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def from_json(info: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse: the manager compares ``key`` as bytes, and the Curve keys as text."""
-    return {**info, "key": str(info["key"]).encode("ascii")}
+def from_json(info: Any) -> dict[str, Any]:
+    """The inverse: the manager compares ``key`` as bytes, and the Curve keys as text.
+
+    Raises `KernelNotAdoptable` for what holds no key.
+    """
+    key = info.get("key") if isinstance(info, Mapping) else None
+    if not isinstance(key, str) or not key.isascii():
+        raise KernelNotAdoptable("The record holds no connection info with a key.")
+    return {**info, "key": key.encode("ascii")}

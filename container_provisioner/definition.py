@@ -63,11 +63,13 @@ def container_spec(
     argv = root.argv
     if chosen:
         argv = with_environment_file(argv, ENVIRONMENT_FILE)
+    taken = {mount.target for mount in root.mounts}
     mounts = [
         *root.mounts,
         Mount(source=str(directory.path), target=PRIVATE_DIR),
         Mount(source=str(directory.sockets), target=SOCKETS_DIR, read_only=False),
-        *([place.mount] if place.mount else []),
+        # A folder below /usr is there already, and the engine takes each target once.
+        *([place.mount] if place.mount and place.mount.target not in taken else []),
         *settings.mounts,
     ]
     if "curve_secretkey" in request.connection_info:

@@ -19,7 +19,11 @@ CHOSEN = ("KERNEL_*",)
 
 # The kernel would look for a parent with this pid, find its init instead, and exit at once
 # (ipykernel's parentpoller). The others only mean something on Windows and macOS.
-NEVER = ("JPY_PARENT_PID", "JPY_INTERRUPT_EVENT", "IPY_INTERRUPT_EVENT", "PYTHONEXECUTABLE")
+# Shells keep the rest for themselves and end when somebody else sets them.
+NEVER = (
+    *("JPY_PARENT_PID", "JPY_INTERRUPT_EVENT", "IPY_INTERRUPT_EVENT", "PYTHONEXECUTABLE"),
+    *("OPTIND", "PPID", "UID", "EUID", "SHELLOPTS", "BASHOPTS", "BASH_VERSINFO"),
+)
 
 # Makes the engine's init signal the kernel's whole process group, as LocalProvisioner's killpg.
 INIT = {"TINI_KILL_PROCESS_GROUP": "1"}

@@ -10,8 +10,14 @@ from dataclasses import dataclass
 COMMAND_NOT_EXECUTABLE, COMMAND_NOT_FOUND = 126, 127
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
-# What ipykernel prints at every start where no JPY_PARENT_PID is set: no news.
-_BANNER = re.compile(r"NOTE: When using the `ipython kernel` entry point.*?--existing \S+\s*", re.S)
+# What ipykernel prints at every start where no JPY_PARENT_PID is set, or over tcp: no news. By
+# lines, because the log that is read can begin in the middle of it.
+_BANNER = re.compile(
+    r"NOTE: When using the `ipython kernel` entry point|To exit, you will have to explicitly quit"
+    r'|"quit" from a client, or using Ctrl|To read more about this, see https://github.com/ipython'
+    r"|To connect another client to this kernel, use:|--existing \S+$"
+    r"|\[IPKernelApp\] WARNING \| Kernel is running over TCP without encryption"
+)
 _NO_KERNEL = re.compile(r"No module named '?([\w.]+)'?")
 
 
@@ -93,7 +99,8 @@ def log_tail(log: str, *, lines: int = 5, limit: int = 600) -> str:
     """
     printable = [
         "".join(char for char in _ESCAPES.sub("", line) if char.isprintable()).strip()
-        for line in _BANNER.sub("", log).splitlines()
+        for line in log.splitlines()
     ]
-    tail = " | ".join([line for line in printable if line][-lines:])
+    news = [line for line in printable if line and not _BANNER.match(line)]
+    tail = " | ".join(news[-lines:])
     return tail if len(tail) <= limit else "…" + tail[-limit:]

@@ -22,8 +22,10 @@ from . import labels
 from .command import is_python
 from .environment import HOME
 from .errors import ConfigurationError
+from .exits import log_tail
 from .policy import KernelUser
 from .spec import Mount
+from .store import runtime_folder
 
 # Read at run time by the loader, OpenSSL, fontconfig, BLAS (its libraries are alternatives), R and
 # the C library. One by one, never all of /etc. The engine provides hosts and resolv.conf.
@@ -93,7 +95,8 @@ def _probe_python(path: str, changed: float) -> Program:
         )
         executable, *prefixes, user_site = json.loads(answer.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as exc:
-        words = getattr(exc, "stderr", "") or str(exc)
+        stderr = getattr(exc, "stderr", None)
+        words = log_tail(stderr if isinstance(stderr, str) and stderr.strip() else str(exc))
         raise ConfigurationError(f"The interpreter {path!r} does not run: {words}") from exc
     return Program(
         path=executable,
@@ -105,8 +108,8 @@ def _probe_python(path: str, changed: float) -> Program:
 def host_mounts(program: Program) -> tuple[Mount, ...]:
     """Read-only mounts under which the program runs as it does on the host.
 
-    Raises `ConfigurationError` for a program whose installation is the whole root or a home
-    directory: mounting that would show the kernel everything.
+    Raises `ConfigurationError` for a program whose installation is the whole root, or holds a home
+    directory or Jupyter's runtime directory: mounting that would show the kernel everything.
     """
     mounts = [Mount(source="/usr", target="/usr")]
     for name in _ROOT_DIRS:
@@ -121,13 +124,15 @@ def host_mounts(program: Program) -> tuple[Mount, ...]:
     for prefix in (*program.prefixes, program.user_site):
         if not prefix or any(_within(prefix, mount.target) for mount in mounts):
             continue
-        if Path.home().is_relative_to(Path(prefix).resolve()):
-            raise ConfigurationError(
-                f"The program {program.path!r} is installed in {prefix!r}, which holds a home "
-                "directory and is not mounted into a kernel. Install it elsewhere (a virtual "
-                "environment will do), or set image."
-            )
-        mounts.append(Mount(source=str(Path(prefix).resolve()), target=prefix))
+        source = Path(prefix).resolve()
+        for what, private in (("a home", Path.home()), ("Jupyter's runtime", runtime_folder())):
+            if private.resolve().is_relative_to(source):
+                raise ConfigurationError(
+                    f"The program {program.path!r} is installed in {prefix!r}, which holds {what} "
+                    "directory and is not mounted into a kernel. Install it elsewhere (a virtual "
+                    "environment will do), or set image."
+                )
+        mounts.append(Mount(source=str(source), target=prefix))
     return tuple(mounts)
 
 

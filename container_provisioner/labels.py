@@ -41,7 +41,7 @@ def container_name(kernel_id: str) -> str:
         return f"jupyter-kernel-{kernel_id}"
     digest = hashlib.sha256(kernel_id.encode()).hexdigest()[:12]
     safe = re.sub(r"[^a-zA-Z0-9_.-]+", "-", kernel_id)[:40]
-    return f"jupyter-kernel-{safe}-{digest}"
+    return f"jupyter-kernel.{safe}-{digest}"  # a dot: no id that stands as it is gives that name
 
 
 def kernel_labels(*, kernel_id: str, launch_id: str, kernel_name: str, uid: int) -> dict[str, str]:

@@ -19,7 +19,7 @@ from . import labels, workspace
 from .command import SOCKETS_DIR
 from .connection import Endpoint
 from .definition import LaunchRequest, container_spec, write_files
-from .engine.calls import Engine
+from .engine.calls import Engine, to_the_end
 from .errors import CommandMissing, ConfigurationError, EngineError, KernelDied, StartTimeout
 from .handle import (
     ContainerIdentity,
@@ -29,11 +29,11 @@ from .handle import (
     remove_launch,
 )
 from .host_environment import home_archive
-from .naming import create_under_name
+from .naming import clear_name, create_under_name
 from .policy import KernelUser, choose_user
 from .root import RootFilesystem, prepare_root
 from .spec import ContainerSpec, Mount
-from .store import KernelDirectory
+from .store import KernelDirectory, runtime_folder
 from .transports.base import LOOK_SECONDS
 from .workspace import Workspace
 
@@ -85,9 +85,9 @@ async def launch(
     began = time.monotonic()
     async with AsyncExitStack() as undo:
         if predecessor is not None:
+            undo.callback(KernelDirectory.of(request.kernel_id).remove)
             undo.push_async_callback(_quiet_removal, predecessor, log)
         prepared = await _prepare(request, engine, log)
-        undo.callback(prepared.directory.remove)
         container = None
         if predecessor is not None:
             container = await _start_again(prepared, predecessor, log)
@@ -95,6 +95,7 @@ async def launch(
             container = await _create(prepared, engine, log, undo)
         undo.callback(container.unfollow)
         endpoint = await _run(prepared, container)
+        prepared.directory.close_sockets()
         undo.pop_all()
     return Launched(
         container=container,
@@ -111,8 +112,11 @@ async def launch(
 
 async def _prepare(request: LaunchRequest, engine: Engine, log: logging.Logger) -> _Prepared:
     settings = request.settings
-    workspace.check_mounts(settings.mounts)
-    place = workspace.choose_workspace(request.folder, settings)
+    place = workspace.choose_workspace(request.folder, settings, runtime=runtime_folder())
+    workspace.check_mounts(
+        (*settings.mounts, *([place.mount] if place.mount else [])),
+        engine_socket=engine.url.removeprefix("unix://"),
+    )
     root = await prepare_root(engine, settings, request.command.argv, log)
     user = choose_user(
         settings,
@@ -143,7 +147,7 @@ async def _start_again(
     in_place = settings.restart_mode == "in-place"
     has_ended = predecessor.status is not None and not predecessor.status.removed
     if in_place and same and has_ended:
-        prepared.directory.clear_sockets()
+        prepared.directory.open_sockets(prepared.user)
         prepared.write_files()
         return predecessor
     if in_place and not same:
@@ -159,10 +163,12 @@ async def _create(
     prepared: _Prepared, engine: Engine, log: logging.Logger, undo: AsyncExitStack
 ) -> KernelContainer:
     request, settings = prepared.request, prepared.request.settings
+    name = labels.container_name(request.kernel_id)
+    await clear_name(engine, name, request.kernel_id)
+    undo.callback(prepared.directory.remove)
     prepared.directory.create(prepared.user)
     prepared.write_files()
     launch_id = uuid.uuid4().hex
-    name = labels.container_name(request.kernel_id)
     spec = replace(
         prepared.spec,
         name=name,
@@ -243,13 +249,13 @@ async def _explain_timeout(prepared: _Prepared, container: KernelContainer) -> s
 
 async def _quiet_undo(engine: Engine, name: str, launch_id: str, log: logging.Logger) -> None:
     try:
-        await remove_launch(engine, name, launch_id)
+        await to_the_end(asyncio.ensure_future(remove_launch(engine, name, launch_id)))
     except EngineError as exc:
         log.warning("Container %s may be left behind: %s", name, exc)
 
 
 async def _quiet_removal(container: KernelContainer, log: logging.Logger) -> None:
     try:
-        await container.remove()
+        await to_the_end(asyncio.ensure_future(container.remove()))
     except EngineError as exc:
         log.warning("Container %s may be left behind: %s", container.identity.container_name, exc)

@@ -37,12 +37,24 @@ async def create_under_name(engine: Engine, spec: ContainerSpec, kernel_id: str)
                     raise NameTaken(f"Container name {spec.name} is being freed.") from None
                 if found.labels.get(labels.LAUNCH_ID) == spec.labels[labels.LAUNCH_ID]:
                     return found.id  # made, but the answer was lost
-                await _clear_name(engine, found, kernel_id)
+                await _make_way(engine, found, kernel_id)
                 raise
     raise AssertionError("unreachable: the last attempt raises")
 
 
-async def _clear_name(engine: Engine, found: ContainerInfo, kernel_id: str) -> None:
+async def clear_name(engine: Engine, name: str, kernel_id: str) -> None:
+    """As `create_under_name`, ahead of it: what a launch writes first is in one place per kernel.
+
+    Raises the same errors.
+    """
+    try:
+        found = await engine.inspect(name)
+    except ContainerGone:
+        return
+    await _make_way(engine, found, kernel_id)
+
+
+async def _make_way(engine: Engine, found: ContainerInfo, kernel_id: str) -> None:
     """Remove an ended predecessor of the same kernel; refuse for anything else."""
     if found.labels.get(labels.KERNEL_ID) != kernel_id:
         raise EngineError(

@@ -65,7 +65,7 @@ class Settings:
                 f"transport {self.transport!r} needs a network, and network is 'none' "
                 f"(profile {self.profile!r}). Set network='bridge', or transport='ipc'."
             )
-        if self.network == "host" or self.network.startswith("container:"):
+        if self.network == "host" or self.network.startswith(("container:", "ns:")):
             raise ConfigurationError(
                 f"network {self.network!r} would let the kernel reach what listens on loopback "
                 "only. Use 'bridge' or a network of the engine's."

@@ -5,6 +5,8 @@ See "Kernel provisioning" in jupyter_client's documentation for the contract of 
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -14,17 +16,23 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Unicode
 
-from . import labels, workspace
+from . import workspace
 from .command import container_command
 from .config import ContainerSettings
 from .connection import Endpoint, from_json, to_json
 from .definition import LaunchRequest
 from .engine.calls import Engine
 from .engine.find import open_engine
-from .environment import choose_environment
-from .errors import ConfigurationError, ContainerProvisionerError, EngineError, KernelNotAdoptable
+from .environment import NEVER, choose_environment
+from .errors import (
+    ConfigurationError,
+    ContainerProvisionerError,
+    EngineError,
+    EngineUnavailable,
+    KernelNotAdoptable,
+)
 from .exits import ExitStatus
-from .handle import ContainerIdentity, KernelContainer
+from .handle import ContainerIdentity, KernelContainer, check_identity
 from .launcher import Launched, launch
 from .spec import Mount
 from .store import KernelDirectory, RecordStore
@@ -44,14 +52,17 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.connection_info = KernelConnectionInfo()  # the base class has one for all instances
         self._container: KernelContainer | None = None
-        self._directory: KernelDirectory | None = None
+        self._directory: KernelDirectory | None = None  # once it is ours to remove
         self._mounts: tuple[Mount, ...] = ()
         self._records = RecordStore()
         self._has_process = False
         self._end_expected = False  # somebody asked for the shutdown or restart under way
         self._died = False  # the last run ended by itself, and nobody has started another
         self._launch_failure: ExitStatus | None = None
+        self._launching = asyncio.Lock()
+        self._giving_up: asyncio.Task[None] | None = None
         self._started_in = 0.0
 
     # -- liveness ---------------------------------------------------------------------------
@@ -104,8 +115,11 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
 
     def _tell(self, reason: str) -> None:
         """Into the server's log, and to whoever shows jupyter_server's kernel model."""
-        self.reason = reason
         self.log.error("Kernel %s: %s", self.kernel_id, reason)
+        self._show(reason)
+
+    def _show(self, reason: str) -> None:
+        self.reason = reason
         if self.parent is not None and self.parent.has_trait("reason"):
             self.parent.reason = reason
 
@@ -114,17 +128,28 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
     async def send_signal(self, signum: int) -> None:
         """To the kernel's whole process group. No error when nothing runs there any more."""
         if self._has_process and self._container is not None:
-            await self._container.signal(signum)
+            try:
+                await self._container.signal(signum)
+            except EngineUnavailable as exc:
+                # A shutdown begins with a signal, and has to go on to `cleanup`.
+                if not getattr(self.parent, "shutting_down", False):
+                    raise
+                self.log.warning("Kernel %s: %s", self.kernel_id, exc)
 
     async def kill(self, restart: bool = False) -> None:
         """SIGKILL. Removes nothing: `restart` is not to be relied on here (jupyter_client#1061)."""
-        if self._has_process and self._container is not None:
-            await self._container.end(signal.SIGKILL)
+        await self._end(signal.SIGKILL)
 
     async def terminate(self, restart: bool = False) -> None:
         """SIGTERM. Removes nothing, as `kill`."""
+        await self._end(signal.SIGTERM)
+
+    async def _end(self, signum: int) -> None:
         if self._has_process and self._container is not None:
-            await self._container.end(signal.SIGTERM)
+            try:
+                await self._container.end(signum)
+            except EngineUnavailable as exc:  # the manager looks whether it has ended
+                self.log.warning("Kernel %s: %s", self.kernel_id, exc)
 
     async def shutdown_requested(self, restart: bool = False) -> None:
         """The kernel was sent a shutdown message: its end will be no surprise."""
@@ -146,13 +171,14 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
             )
         try:
             settings = self.settings()
-            self._directory = KernelDirectory.of(self.kernel_id)
+            sockets = KernelDirectory.of(self.kernel_id).sockets
             transport = transport_named(settings.transport, network=settings.network)
-            endpoint = transport.host_endpoint(self._directory.sockets)
+            endpoint = transport.host_endpoint(sockets)
             # Ours before LocalProvisioner's: it refuses an address that is not local, such as the
             # one a first launch left in the manager, and would pick ports that others can take.
             manager.cache_ports = False
             self._tell_manager(endpoint)
+            added = (kwargs.get("env") or os.environ).keys() - os.environ.keys()
             kwargs = await super().pre_launch(**kwargs)
             kwargs["env"] = choose_environment(
                 kwargs["env"],
@@ -162,6 +188,13 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
             )
         except ContainerProvisionerError as exc:
             raise exc.about(self.kernel_id) from exc.__cause__
+        if withheld := added - kwargs["env"].keys() - set(NEVER):
+            self.log.warning(
+                "Kernel %s: these variables were given at its start and do not reach it: %s. "
+                "Name them in env_passthrough.",
+                self.kernel_id,
+                ", ".join(sorted(withheld)),
+            )
         self.log.debug(
             "Environment for kernel %s: %s", self.kernel_id, ", ".join(sorted(kwargs["env"]))
         )
@@ -177,6 +210,16 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
         left then. When a kernel that died is restarted, a failure is the next death instead, so
         that the restarter counts it and gives up in good order.
         """
+        if self._giving_up is not None and not self._giving_up.done():
+            await asyncio.wait([self._giving_up])
+        is_second = self._launching.locked()
+        async with self._launching:
+            if is_second and self._container is not None and self._container.status is None:
+                # A restart during a restart, which managers let through: it gets the new kernel.
+                return self.connection_info
+            return await self._launch_kernel(cmd, kwargs)
+
+    async def _launch_kernel(self, cmd: list[str], kwargs: dict[str, Any]) -> KernelConnectionInfo:
         restarting_dead, self._died = self._died, False
         self._launch_failure = None
         for name in ("stdout", "stderr"):
@@ -191,14 +234,23 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
         try:
             await self._launch(cmd, kwargs, predecessor)
         except BaseException as exc:
-            self._records.remove(self.kernel_id)  # of an earlier run
+            if self._directory is not None:
+                self._records.remove(self.kernel_id)  # of an earlier run
+            elif self.parent is not None and self.parent.transport == "ipc":
+                # Not to remove the sockets that it was told of: they may be another process's.
+                # (No longer a path than it was; a shutdown connects there, and nobody listens.)
+                self.parent.ip = str(Path(self.parent.ip).with_name("-"))
             if not isinstance(exc, ContainerProvisionerError):
                 raise
             if not restarting_dead:
+                self._show(str(exc))  # whoever gets the exception logs it
                 raise exc.about(self.kernel_id) from exc.__cause__
             self._tell(str(exc))
             self._died = True
             self._launch_failure = ExitStatus(code=1)
+        else:
+            if not restarting_dead:
+                self._show("")
         self._has_process = True
         self._end_expected = False
         return self.connection_info
@@ -260,6 +312,16 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
         for name, value in endpoint.as_fields().items():
             setattr(self.parent, name, value)
 
+    async def post_launch(self, **kwargs: Any) -> None:
+        """Be told when the restarter gives up: no manager shuts such a kernel down."""
+        manager = self.parent
+        if manager is not None:
+            manager.remove_restart_callback(self._give_up, "dead")  # each launch comes here
+            manager.add_restart_callback(self._give_up, "dead")
+
+    def _give_up(self) -> None:
+        self._giving_up = asyncio.ensure_future(self.cleanup(restart=False))
+
     async def _open_engine(self, choice: str, url: str) -> Engine:
         return await open_engine(choice, url, log=self.log)
 
@@ -278,9 +340,11 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
             except EngineError as exc:
                 self.log.warning("Kernel %s: its container is left behind: %s", self.kernel_id, exc)
                 container.unfollow()
+        # Without a launch of ours they are another process's.
         if self._directory is not None:
             self._directory.remove()
-        self._records.remove(self.kernel_id)
+            self._records.remove(self.kernel_id)
+            self._directory = None
         self._has_process = self._died = False
 
     # -- what a server asks -----------------------------------------------------------------
@@ -329,18 +393,16 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
         if not isinstance(container, dict) or not isinstance(container.get("identity"), dict):
             raise KernelNotAdoptable("This is no provisioner info of a kernel in a container.")
         identity = ContainerIdentity.from_json(container["identity"])
+        if info.get("kernel_id") != identity.kernel_id:
+            raise KernelNotAdoptable("The provisioner info is of two different kernels.")
+        directory = KernelDirectory.recorded(container.get("directory"), identity.kernel_id)
+        connection_info = from_json(info.get("connection_info"))
         engine = await self._open_engine("auto", str(container.get("engine_url", "")))
-        found = await engine.list_containers({labels.LAUNCH_ID: identity.launch_id})
-        match = [item for item in found if item.id == identity.container_id]
-        if match and match[0].labels.get(labels.KERNEL_ID) != info["kernel_id"]:
-            raise KernelNotAdoptable(
-                f"Container {identity.container_id[:12]} is of another kernel than "
-                f"{info['kernel_id']}. Nothing was changed."
-            )
+        await check_identity(engine, identity)
         await super().load_provisioner_info({"pid": None, "pgid": None, "ip": None, **info})
-        self.connection_info = cast(KernelConnectionInfo, from_json(info["connection_info"]))
+        self.connection_info = cast(KernelConnectionInfo, connection_info)
         self._container = KernelContainer(engine=engine, identity=identity, log=self.log)
-        self._directory = KernelDirectory(Path(str(container["directory"])))
+        self._directory = directory
         self._mounts = tuple(Mount(**mount) for mount in container.get("mounts", ()))
         self.cwd = container.get("cwd", "/")
         await self._container.follow()

@@ -7,6 +7,7 @@ in capitals, when that is set.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from typing import Any
@@ -17,7 +18,10 @@ from .spec import Mount
 
 ENVIRONMENT_PREFIX = "CONTAINER_PROVISIONER_"
 
-_SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[kmgt]?)(i?b)?", re.IGNORECASE)
+_SIZE = re.compile(r"(?P<number>\d+(\.\d+)?) *(?P<unit>[kmgt]?)(i?b)?", re.IGNORECASE | re.ASCII)
+_USER = re.compile(r"auto|image|[0-9]{1,10}(:[0-9]{1,10})?")
+# What the engines take for a uid or gid.
+_LARGEST_ID = 2**31 - 1
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 
 
@@ -51,14 +55,24 @@ class Switch(FromEnvironment, Bool[bool, bool]):
     """True or false."""
 
 
-class Seconds(FromEnvironment, Float[float, float]):
+class Finite(FromEnvironment, Float[float, float]):
+    """A number that can be counted with: JSON and Python know ``NaN`` and ``Infinity`` too."""
+
+    def validate(self, obj: Any, value: Any) -> float:
+        number = super().validate(obj, value)
+        if not math.isfinite(number):
+            self.error(obj, value)
+        return number
+
+
+class Seconds(Finite):
     """A time in seconds, more than zero."""
 
     def __init__(self, default: float, **kwargs: Any) -> None:
         super().__init__(default, min=0.001, **kwargs)
 
 
-class Cores(FromEnvironment, Float[float, float]):
+class Cores(Finite):
     """A number of processors; 0 is no limit."""
 
     def __init__(self, default: float, **kwargs: Any) -> None:
@@ -92,7 +106,7 @@ class Fields(FromEnvironment, Dict):
 class Size(Text):
     """Bytes, written as ``512m`` or ``2g`` (powers of 1024); empty is no limit."""
 
-    info_text = "a size in bytes such as '512m' or '2g', or '' for no limit"
+    info_text = "a size in bytes such as '512m' or '2g', or '' or 0 for no limit"
 
     def validate(self, obj: Any, value: Any) -> str:
         text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -107,7 +121,9 @@ class User(Text):
     info_text = "'auto', 'image', or numeric 'uid' or 'uid:gid'"
 
     def validate(self, obj: Any, value: Any) -> str:
-        if not isinstance(value, str) or not re.fullmatch(r"auto|image|\d+(:\d+)?", value):
+        if not isinstance(value, str) or not _USER.fullmatch(value):
+            self.error(obj, value)
+        if any(int(number) > _LARGEST_ID for number in value.split(":") if number.isdecimal()):
             self.error(obj, value)
         return value
 
@@ -137,13 +153,13 @@ class Mounts(Names):
 
 
 def parse_size(text: str) -> int | None:
-    """``2g`` as 2147483648; None for an empty text. Raises ValueError for anything else."""
+    """``2g`` as 2147483648; None for an empty text or 0. Raises ValueError for anything else."""
     if not text:
         return None
     match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a size")
-    return int(float(match["number"]) * _UNITS[match["unit"].lower()])
+    return int(float(match["number"]) * _UNITS[match["unit"].lower()]) or None
 
 
 def parse_mount(text: str) -> Mount:

@@ -16,6 +16,9 @@ from .spec import Mount
 # Mounting one of these would show the kernel the host rather than a notebook's folder.
 SYSTEM_DIRS = ("/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/root", "/run", "/sbin", "/sys",
                "/usr", "/var", "/home", "/opt", "/srv", "/mnt", "/media", "/tmp")  # fmt: skip
+# Where engines listen, whichever of them is ours.
+ENGINE_SOCKETS = ("/run/docker.sock", "/run/podman/podman.sock")
+
 # Each folder in it is somebody's home directory, which a server that runs as root could read.
 HOMES = Path("/home")
 
@@ -33,11 +36,14 @@ class Workspace:
     notice: str = ""
 
 
-def choose_workspace(folder: str, settings: Settings, *, home: Path | None = None) -> Workspace:
+def choose_workspace(
+    folder: str, settings: Settings, *, runtime: Path | None = None, home: Path | None = None
+) -> Workspace:
     """Mount `folder` at its own path, as the settings say. Raises `WorkspaceError`.
 
-    The whole filesystem is never mounted. A home directory (it holds keys) or a system directory
-    is mounted only when the user asked for it with ``workspace``, not by the profile alone.
+    The whole filesystem is never mounted. A home directory (it holds keys), a system directory, or
+    what holds Jupyter's own `runtime` directory (with the server's token and the sockets of the
+    other kernels) only when the user asked for it with ``workspace``, not by the profile alone.
     """
     path = Path(folder).expanduser().absolute()
     if ".." in path.parts:
@@ -52,12 +58,15 @@ def choose_workspace(folder: str, settings: Settings, *, home: Path | None = Non
         return Workspace(cwd=HOME, notice="The root directory is not mounted into a kernel.")
     system = {Path(name).resolve() for name in SYSTEM_DIRS}  # /bin is a link on most hosts
     too_much = real in system or real.parent == HOMES or home.is_relative_to(real)
-    if too_much and not settings.workspace_named:
+    what = "is a home or system directory" if too_much else ""
+    if runtime is not None and runtime.resolve().is_relative_to(real):
+        what = what or f"holds Jupyter's runtime directory ({runtime})"
+    if what and not settings.workspace_named:
         return Workspace(
             cwd=HOME,
-            notice=f"{str(path)!r} is a home or system directory and is not mounted into the "
-            f"kernel, which starts in {HOME}. Keep notebooks in a folder of their own, or set "
-            "workspace='ro' or 'rw' to mount it all the same.",
+            notice=f"{str(path)!r} {what} and is not mounted into the kernel, which starts in "
+            f"{HOME}. Keep notebooks in a folder of their own, or set workspace='ro' or 'rw' to "
+            "mount it all the same.",
         )
     mount = Mount(source=str(real), target=str(path), read_only=settings.workspace == "ro")
     return Workspace(cwd=str(path), mount=mount)
@@ -99,12 +108,22 @@ def check_access(mount: Mount, user: KernelUser) -> str:
     return ""
 
 
-def check_mounts(mounts: Iterable[Mount]) -> None:
-    """Raises `WorkspaceError` for a source that does not exist on this host."""
+def check_mounts(mounts: Iterable[Mount], *, engine_socket: str) -> None:
+    """Raises `WorkspaceError` for a source that does not exist, or that holds the engine's socket.
+
+    Whoever reaches that socket is root on this machine.
+    """
+    sockets = [Path(path).resolve() for path in (engine_socket, *ENGINE_SOCKETS)]
     for mount in mounts:
         if not os.path.exists(mount.source):  # noqa: PTH110 - never raises
             raise WorkspaceError(
                 f"mounts: {mount.source!r} does not exist. Create it, or correct the trait."
+            )
+        source = Path(mount.source).resolve()
+        if any(socket.exists() and socket.is_relative_to(source) for socket in sockets):
+            raise WorkspaceError(
+                f"{mount.source!r} holds the engine's socket and is not mounted: it would hand "
+                "the engine to the kernel, and with it this machine. Mount a folder below it."
             )
 
 

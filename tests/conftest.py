@@ -11,7 +11,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,30 +73,78 @@ def _containers_state() -> str:
         client.close()
 
 
-@pytest.fixture
-def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A Jupyter of the test's own: nothing of the user's is read, nothing is written there."""
+@contextmanager
+def own_jupyter() -> Iterator[Path]:
+    """A Jupyter of its own: nothing of the user's is read, nothing is written there.
+
+    Yields the runtime directory. A fixture of any scope can use it.
+    """
     # Not tmp_path: a unix socket's path has room for 107 bytes.
     base = Path(tempfile.mkdtemp(prefix="cp-", dir="/tmp"))
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(base / "runtime"))
-    monkeypatch.setenv("JUPYTER_DATA_DIR", str(base / "data"))
-    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(base / "config"))
-    monkeypatch.setenv("JUPYTER_PATH", str(base / "path"))
-    monkeypatch.setenv("IPYTHONDIR", str(base / "ipython"))
-    for name in [name for name in os.environ if name.startswith("CONTAINER_PROVISIONER_")]:
-        monkeypatch.delenv(name)
-    (base / "runtime").mkdir(mode=0o700)
-    yield base / "runtime"
-    shutil.rmtree(base, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_RUNTIME_DIR", str(base / "runtime"))
+        patch.setenv("JUPYTER_DATA_DIR", str(base / "data"))
+        patch.setenv("JUPYTER_CONFIG_DIR", str(base / "config"))
+        patch.setenv("JUPYTER_PATH", str(base / "path"))
+        patch.setenv("IPYTHONDIR", str(base / "ipython"))
+        for name in [name for name in os.environ if name.startswith("CONTAINER_PROVISIONER_")]:
+            patch.delenv(name)
+        (base / "runtime").mkdir(mode=0o700)
+        try:
+            yield base / "runtime"
+        finally:
+            shutil.rmtree(base, ignore_errors=True)
+
+
+@contextmanager
+def shared_folder() -> Iterator[Path]:
+    """A notebook's folder, which anybody may read (pytest's tmp_path is for its owner only)."""
+    path = Path(tempfile.mkdtemp(prefix="notebooks-", dir="/tmp"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def write_kernelspec(
+    runtime_dir: Path,
+    name: str = "contained",
+    *,
+    argv: list[str] | None = None,
+    spec: dict[str, Any] | None = None,
+    stanza: bool = True,
+    **config: Any,
+) -> str:
+    """Write a kernelspec; its stanza's ``config`` is the keyword arguments. Returns its name."""
+    provisioner = {"provisioner_name": "container-provisioner", "config": config}
+    body = {
+        "argv": argv or IPYKERNEL,
+        "display_name": name,
+        "language": "python",
+        "metadata": {
+            "debugger": True,
+            "supported_encryption": ["curve"],
+            **({"kernel_provisioner": provisioner} if stanza else {}),
+        },
+        **(spec or {}),
+    }
+    target = runtime_dir.parent / "path" / "kernels" / name / "kernel.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(body))
+    return name
+
+
+@pytest.fixture
+def runtime_dir() -> Iterator[Path]:
+    with own_jupyter() as path:
+        yield path
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A notebook's folder, which anybody may read (pytest's tmp_path is for its owner only)."""
-    path = Path(tempfile.mkdtemp(prefix="notebooks-", dir="/tmp"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    with shared_folder() as path:
+        yield path
 
 
 WriteKernelspec = Callable[..., str]
@@ -102,35 +152,8 @@ WriteKernelspec = Callable[..., str]
 
 @pytest.fixture
 def kernelspec(runtime_dir: Path) -> WriteKernelspec:
-    """Write a kernelspec; its stanza's ``config`` is the keyword arguments. Returns its name."""
-    folder = runtime_dir.parent / "path" / "kernels"
-
-    def write(
-        name: str = "contained",
-        *,
-        argv: list[str] | None = None,
-        spec: dict[str, Any] | None = None,
-        stanza: bool = True,
-        **config: Any,
-    ) -> str:
-        provisioner = {"provisioner_name": "container-provisioner", "config": config}
-        body = {
-            "argv": argv or IPYKERNEL,
-            "display_name": name,
-            "language": "python",
-            "metadata": {
-                "debugger": True,
-                "supported_encryption": ["curve"],
-                **({"kernel_provisioner": provisioner} if stanza else {}),
-            },
-            **(spec or {}),
-        }
-        target = folder / name / "kernel.json"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(body))
-        return name
-
-    return write
+    """`write_kernelspec`, for this test's Jupyter."""
+    return partial(write_kernelspec, runtime_dir)
 
 
 @dataclass
@@ -225,14 +248,20 @@ def docker_client() -> Iterator[docker.DockerClient]:
 
 
 @pytest.fixture
-def our_containers(docker_client: docker.DockerClient) -> Callable[[], list[str]]:
-    """Names of all containers that carry our label, ended ones too."""
+def our_containers(
+    docker_client: docker.DockerClient, runtime_dir: Path
+) -> Callable[[], list[str]]:
+    """Names of all containers of this test's Jupyter, ended ones too."""
+
+    def is_ours(container: Any) -> bool:
+        mounts = container.attrs["HostConfig"].get("Mounts") or ()
+        return any(mount["Source"].startswith(str(runtime_dir)) for mount in mounts)
 
     def names() -> list[str]:
         found = docker_client.containers.list(
             all=True, filters={"label": labels.KERNEL_ID}, ignore_removed=True
         )
-        return [str(container.name) for container in found]
+        return [str(container.name) for container in found if is_ours(container)]
 
     return names
 

@@ -8,8 +8,9 @@ run before the container that it is to undo exists.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -23,7 +24,7 @@ T = TypeVar("T")
 
 # Bounds what a burst of kernels asks of the engine at once. Pulls take minutes and have threads
 # of their own, so that they never hold up a signal.
-CALL_THREADS, PULL_THREADS = 8, 2
+CALL_THREADS = 8
 
 
 def _is_transient(exc: BaseException) -> bool:
@@ -39,6 +40,27 @@ _repeatable = retry(
 )
 
 
+async def to_the_end(work: asyncio.Future[T]) -> T:
+    """Wait for `work` however often the caller is cancelled, and only then let it be cancelled."""
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        work.cancelled() or work.exception()  # looked at: asyncio would log it as forgotten
+        raise cancelled
+    return work.result()
+
+
+def _settle(call: Future[T], verb: Callable[..., T], *args: object) -> None:
+    try:
+        call.set_result(verb(*args))
+    except Exception as exc:  # noqa: BLE001 - it is raised where the call is waited for
+        call.set_exception(exc)
+
+
 class Engine:
     """One per engine and process; shared by all its kernels, from any event loop."""
 
@@ -46,7 +68,6 @@ class Engine:
         self.adapter = adapter
         self.watcher = ExitWatcher(adapter)
         self._calls = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="container-engine")
-        self._pulls = ThreadPoolExecutor(PULL_THREADS, thread_name_prefix="container-pull")
         self._info: EngineInfo | None = None
 
     @property
@@ -109,8 +130,17 @@ class Engine:
         The engine goes on with a pull that was given up, as it does for ``docker pull``: the
         layers are there for the next try. So this is the one call that is not waited for.
         """
-        call = asyncio.wrap_future(self._pulls.submit(self.adapter.pull, image, progress))
-        await asyncio.wait_for(call, deadline)
+        call: Future[None] = Future()
+        call.set_running_or_notify_cancel()
+        # A daemon, and none of the pool's: the end of the process waits for those, and a registry
+        # may never answer.
+        threading.Thread(
+            target=_settle,
+            args=(call, self.adapter.pull, image, progress),
+            name="container-pull",
+            daemon=True,
+        ).start()
+        await asyncio.wait_for(asyncio.wrap_future(call), deadline)
 
     async def _call(self, verb: Callable[..., T], *args: object) -> T:
         try:
@@ -119,16 +149,10 @@ class Engine:
             # The interpreter is ending and its pools take no more work. `jupyter run` and others
             # shut their kernel down in an atexit callback; nothing else waits for the loop then.
             return verb(*args)
-        call = asyncio.wrap_future(work)
-        try:
-            return await asyncio.shield(call)
-        except asyncio.CancelledError:
-            await asyncio.wait([call])  # so that the undo sees what the engine made
-            raise
+        return await to_the_end(asyncio.wrap_future(work))
 
     def close(self) -> None:
         """End the threads and close the connections. Blocks for calls under way."""
         self.watcher.close()
         self._calls.shutdown()
-        self._pulls.shutdown(wait=False, cancel_futures=True)
         self.adapter.close()

@@ -31,6 +31,15 @@ _RUNTIME = re.compile(
     r"unknown or invalid runtime name|unknown runtime specified|no such runtime", re.I
 )
 _SOURCE = re.compile(r"bind (mount )?source path does not exist|statfs .*no such file", re.I)
+# Where the engine's own words do not say what to do.
+_NEXT_STEPS = {
+    re.compile(r"^network .* not found"): (
+        ". Create that network in the engine, or correct the setting network."
+    ),
+    re.compile(r"could not select device driver .*gpu"): (
+        ". The engine cannot hand out GPUs: install the vendor's container toolkit, or unset gpus."
+    ),
+}
 
 
 @contextmanager
@@ -90,7 +99,8 @@ def _refusal(
         return ContainerGone(f"{doing}: {words}")
     if status == 409 and "already in use" in words:
         return NameTaken(f"{doing}: {words}")
-    return EngineError(f"{doing}: {words}")
+    hint = next((text for sign, text in _NEXT_STEPS.items() if sign.search(words)), "")
+    return EngineError(f"{doing}: {words}{hint}")
 
 
 def _short(exc: BaseException) -> str:

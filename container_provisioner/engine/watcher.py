@@ -91,7 +91,7 @@ class ExitWatcher:
             self.close(only_if_idle=True)
 
     def close(self, *, only_if_idle: bool = False) -> None:
-        """End the thread, and wait for it unless it is the caller."""
+        """End the thread and wait for it. `only_if_idle`, asked on event loops, does not wait."""
         with self._lock:
             if only_if_idle and self._watches:
                 return
@@ -100,7 +100,7 @@ class ExitWatcher:
             stream, self._stream = self._stream, None
         if stream is not None:
             self._close_stream(stream)
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and thread is not threading.current_thread() and not only_if_idle:
             thread.join(timeout=1)
 
     def check(self, watch: Watch) -> ContainerInfo | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from ..command import SOCKETS_DIR
@@ -26,4 +27,12 @@ class IpcTransport:
         return self.host_endpoint(sockets)
 
     async def listening(self, endpoint: Endpoint) -> bool:
-        return all(Path(path).exists() for path in endpoint.socket_paths())
+        return all(_is_socket(Path(path)) for path in endpoint.socket_paths())
+
+
+def _is_socket(path: Path) -> bool:
+    # Not a link: what a kernel leads us to could be any socket of this host.
+    try:
+        return stat.S_ISSOCK(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,33 @@
+"""Waiting for an end, and looking at what is left then."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .conftest import Kernel
+
+
+async def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait until it holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        await asyncio.sleep(0.02)
+
+
+async def end_of(kernel: Kernel, seconds: float = 30) -> Any:
+    """The kernel's exit code, once there is one; None if there is none in that time."""
+    deadline = time.monotonic() + seconds
+    while (code := await kernel.provisioner.poll()) is None and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    return code
+
+
+def left_below(runtime_dir: Path) -> list[Path]:
+    """Directories and records of kernels."""
+    ours = runtime_dir / "container-provisioner"
+    return [path for path in ours.rglob("*") if path.name != "records"]

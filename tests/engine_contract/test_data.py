@@ -1,0 +1,162 @@
+"""What goes in and comes out: lists, files, events, images, whoever the engine is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from container_provisioner import labels
+from container_provisioner.engine.base import ContainerEngine, Event, EventStream
+from container_provisioner.errors import ContainerGone, EngineError, ImageMissing, PullFailed
+from container_provisioner.spec import ContainerSpec, Tmpfs
+
+from .conftest import Make, archive, downloaded, ended, shell, wait
+
+# -- lists -------------------------------------------------------------------------------------
+
+
+def test_containers_are_found_by_label_ended_ones_too(
+    engine: ContainerEngine, spec: ContainerSpec, create: Make
+):
+    runs = create(spec)
+    engine.start(runs)
+    other_labels = {**spec.labels, labels.LAUNCH_ID: "other"}
+    other = create(shell(spec, "exit 3", name=f"{spec.name}-2", labels=other_labels))
+    engine.start(other)
+    ended(engine, other)
+
+    def found(wanted: dict[str, str | None]) -> dict[str, tuple[str, str]]:
+        return {c.id: (c.name, c.state) for c in engine.list_containers(wanted)}
+
+    expected = {runs: (spec.name, "running"), other: (f"{spec.name}-2", "exited")}
+    assert found(dict(spec.labels)) == expected
+    assert expected.items() <= found({labels.KERNEL_ID: None}).items()
+    assert found(dict(other_labels)) == {other: expected[other]}
+    assert found({labels.KERNEL_ID: "nobody's"}) == {}
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+SCRATCH = (Tmpfs(target="/scratch", size=2**20),)
+
+
+@pytest.mark.parametrize(
+    ("folder", "running"),
+    [("/", False), ("/", True), ("/scratch", True)],
+    ids=["before-start", "running", "tmpfs"],
+)
+def test_an_upload_keeps_owner_and_mode(
+    engine: ContainerEngine, spec: ContainerSpec, create: Make, folder: str, running: bool
+):
+    """F38: owners are those of the archive, into a tmpfs of a running container too."""
+    container = create(replace(spec, read_only=False, tmpfs=SCRATCH))
+    if running:
+        engine.start(container)
+    engine.upload(container, folder, archive("file"))
+    path = f"{folder.rstrip('/')}/file"
+    assert downloaded(engine, container, path) == (4242, 4343, 0o600, b"content")
+    with pytest.raises(ContainerGone):
+        engine.download(container, "/no/such/file")
+
+
+def test_an_upload_is_refused_where_it_would_be_lost(
+    engine: ContainerEngine, spec: ContainerSpec, create: Make
+):
+    """F38: a tmpfs is there only while the container runs, and never below a read-only root.
+
+    This is why the kernel's files come by a mount, and only a writable root's home by upload.
+    """
+    writable = create(replace(spec, read_only=False, tmpfs=SCRATCH))
+    with pytest.raises(ContainerGone, match="/scratch"):
+        engine.upload(writable, "/scratch", archive("file"))
+    read_only = create(replace(spec, name=f"{spec.name}-ro", tmpfs=SCRATCH))
+    for prepare, folder in ((None, "/"), (engine.start, "/"), (None, "/scratch")):
+        if prepare is not None:
+            prepare(read_only)
+        with pytest.raises(EngineError, match="marked read-only"):
+            engine.upload(read_only, folder, archive("file"))
+
+
+# -- events ------------------------------------------------------------------------------------
+
+
+class Listener:
+    """Collects a stream's events in a thread, until the stream ends."""
+
+    def __init__(self, stream: EventStream) -> None:
+        self.seen: list[Event] = []
+        self.thread = threading.Thread(target=self._collect, args=(stream,))
+        self.thread.start()
+
+    def _collect(self, stream: EventStream) -> None:
+        for event in stream:
+            self.seen.append(event)
+
+    def of(self, container: str) -> list[str]:
+        return [event.action for event in self.seen if event.container_id == container]
+
+
+def test_events_tell_the_end_and_the_removal_of_our_containers(
+    engine: ContainerEngine, spec: ContainerSpec, create: Make
+):
+    stream = engine.events(int(time.time()))
+    listener = Listener(stream)
+    foreign = create(shell(spec, "exit 0", name=f"{spec.name}-foreign", labels={}))
+    engine.start(foreign)
+    ended(engine, foreign)
+    ours = create(shell(spec, "exit 3"))
+    engine.start(ours)
+    wait(lambda: listener.of(ours) == ["die"])
+    engine.remove(ours)
+    wait(lambda: listener.of(ours) == ["die", "destroy"])
+    assert listener.of(foreign) == []
+    stream.close()  # from another thread than the one that reads
+    listener.thread.join(20)
+    assert not listener.thread.is_alive()
+    stream.close()
+
+
+def test_events_since_a_time_include_those_that_were_missed(
+    engine: ContainerEngine, spec: ContainerSpec, run: Make
+):
+    before = int(time.time())
+    container = run(shell(spec, "exit 3"))
+    ended(engine, container)
+    stream = engine.events(before)
+    listener = Listener(stream)
+    wait(lambda: listener.of(container) == ["die"])
+    stream.close()
+    listener.thread.join(20)
+    assert not listener.thread.is_alive()
+
+
+# -- images ------------------------------------------------------------------------------------
+
+
+def test_an_imported_image_can_be_used_and_removed(
+    engine: ContainerEngine, spec: ContainerSpec, create: Make
+):
+    image = f"container-provisioner-test/imported:{spec.name}"
+    with pytest.raises(ImageMissing, match=image):
+        engine.inspect_image(image)
+    engine.remove_image(image)
+    engine.import_image(image, archive("file"), {"made-by": "this test"})
+    try:
+        assert engine.inspect_image(image).user == ""
+        container = create(replace(spec, image=image))
+        engine.remove_image(image)  # quiet, whether or not it is in use
+        engine.remove(container)
+    finally:
+        engine.remove_image(image)
+    with pytest.raises(ImageMissing):
+        engine.inspect_image(image)
+
+
+def test_a_pull_that_finds_no_registry_names_the_image(engine: ContainerEngine):
+    image = "127.0.0.1:9/no-such-registry:1"
+    with pytest.raises(PullFailed, match=image):
+        engine.pull(image, lambda line: None)

@@ -1,0 +1,217 @@
+"""A real Jupyter Server in a process of its own, and a front end's two ways to talk to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+import websocket
+from jupyter_client.session import Session
+from jupyter_server.services.kernels.connection.base import (
+    deserialize_msg_from_ws_v1,
+    serialize_msg_to_ws_v1,
+)
+
+TOKEN = "token-of-the-tests"
+TIMEOUT = 40.0  # seconds; a bound for what hangs, not an expectation
+SILENCE = 25.0  # less than between two pings of the server's, which `recv` answers by itself
+
+LEGACY, V1 = "", "v1.kernel.websocket.jupyter.org"
+
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T | None], what: str, timeout: float = TIMEOUT) -> T:
+    """The first answer of `look` that is not None or False."""
+    deadline = time.monotonic() + timeout
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        time.sleep(0.05)
+    return found
+
+
+@dataclass
+class Server:
+    """A running server. `log_file` is what an operator would read."""
+
+    process: subprocess.Popen[bytes]
+    address: Path  # the file in which the server says where it listens
+    root: Path
+    log_file: Path
+
+    @property
+    def url(self) -> str:
+        return str(json.loads(self.address.read_text())["url"])
+
+    @property
+    def answers(self) -> bool:
+        try:
+            return self.call("GET", "status").ok
+        except (OSError, requests.ConnectionError):
+            return False
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def lines(self, words: str, kernel_id: str = "") -> list[str]:
+        """Lines of the log with these words, about this kernel."""
+        return [line for line in self.log.splitlines() if words in line and kernel_id in line]
+
+    def call(self, method: str, resource: str, /, **body: Any) -> requests.Response:
+        return requests.request(
+            method,
+            f"{self.url}api/{resource}",
+            headers={"Authorization": f"token {TOKEN}"},
+            json=body or None,
+            timeout=TIMEOUT,
+        )
+
+    def start(self, name: str, **body: Any) -> str:
+        """Start a kernel; its id."""
+        reply = self.call("POST", "kernels", name=name, **body)
+        assert reply.status_code == 201, reply.text
+        return str(reply.json()["id"])
+
+    def model(self, kernel_id: str) -> dict[str, Any]:
+        reply = self.call("GET", f"kernels/{kernel_id}")
+        assert reply.status_code == 200, reply.text
+        return dict(reply.json())
+
+    def delete(self, kernel_id: str) -> int:
+        return self.call("DELETE", f"kernels/{kernel_id}").status_code
+
+    @contextlib.contextmanager
+    def channels(self, kernel_id: str, subprotocol: str = V1) -> Iterator[Channels]:
+        """The kernel's websocket, as a notebook opens it."""
+        session = Session(key=b"", username="tests", session=uuid.uuid4().hex)
+        socket = websocket.create_connection(
+            f"{self.url.replace('http', 'ws', 1)}api/kernels/{kernel_id}/channels"
+            f"?session_id={session.session}",
+            header=[f"Authorization: token {TOKEN}"],
+            subprotocols=[subprotocol] if subprotocol else None,
+            timeout=SILENCE,
+        )
+        try:
+            yield Channels(socket, session, socket.getsubprotocol() or LEGACY)
+        finally:
+            socket.close()
+
+    def stop(self, signum: int = signal.SIGTERM) -> int:
+        """As an operator or a service manager does; the exit code."""
+        self.process.send_signal(signum)
+        return self.process.wait(timeout=TIMEOUT)
+
+
+@dataclass
+class Channels:
+    """All channels of one kernel in one websocket."""
+
+    socket: websocket.WebSocket
+    session: Session
+    subprotocol: str
+    seen: list[dict[str, Any]] = field(default_factory=list)
+
+    def send(self, kind: str, channel: str = "shell", **content: Any) -> str:
+        """Send a message; its id."""
+        message = self.session.msg(kind, content)
+        if self.subprotocol == V1:
+            self.socket.send_binary(serialize_msg_to_ws_v1(message, channel, self.session.pack))
+        else:
+            self.socket.send(json.dumps({**message, "channel": channel}, default=str))
+        return str(message["header"]["msg_id"])
+
+    def execute(self, code: str) -> str:
+        """Send code to be run, without waiting; the message's id."""
+        return self.send("execute_request", code=code, silent=False, store_history=True)
+
+    def receive(self) -> dict[str, Any]:
+        """The next message; `header`, `parent_header`, `content` and `channel` of it."""
+        received = self.socket.recv()
+        if self.subprotocol == V1:
+            channel, parts = deserialize_msg_from_ws_v1(received)
+            names = ("header", "parent_header", "metadata", "content")
+            message = dict(zip(names, (json.loads(part) for part in parts[:4]), strict=True))
+            message["channel"] = channel
+        else:
+            message = json.loads(received)
+        self.seen.append(message)
+        return message
+
+    def until(self, kind: str, parent: str = "", **wanted: Any) -> dict[str, Any]:
+        """The content of the next message of that kind with these fields."""
+        deadline = time.monotonic() + TIMEOUT
+        while time.monotonic() < deadline:
+            message = self.receive()
+            is_reply = not parent or message["parent_header"].get("msg_id") == parent
+            content = dict(message["content"])
+            if (
+                message["header"]["msg_type"] == kind
+                and is_reply
+                and wanted.items() <= content.items()
+            ):
+                return content
+        raise AssertionError(f"no {kind} {wanted} in {self.seen}")
+
+    def run(self, code: str) -> str:
+        """Execute; what it printed, and the names of its errors."""
+        request = self.execute(code)
+        parts = []
+        while True:
+            message = self.receive()
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            kind, content = message["header"]["msg_type"], message["content"]
+            if kind == "stream":
+                parts.append(content["text"])
+            elif kind == "error":
+                parts.append(f"{content['ename']}: {content['evalue']}")
+            elif kind == "status" and content["execution_state"] == "idle":
+                return "".join(parts)
+
+
+@contextlib.contextmanager
+def jupyter_server(
+    runtime_dir: Path, folder: Path, *options: str, **environment: str
+) -> Iterator[Server]:
+    """Start a server on a free port in `folder`; at the end it is terminated, if it still runs."""
+    log_file = runtime_dir.parent / "server.log"
+    with open(log_file, "wb") as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "jupyter_server", "--allow-root", "--ServerApp.port=0"),
+                f"--IdentityProvider.token={TOKEN}",
+                f"--ServerApp.root_dir={folder}",
+                *options,
+            ],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+        )
+    try:
+        address = runtime_dir / f"jpserver-{process.pid}.json"  # written just before it listens
+        server = Server(process, address, folder, log_file)
+        eventually(lambda: server.answers or process.poll() is not None, "the server to listen")
+        assert process.poll() is None, server.log
+        yield server
+    finally:
+        # A second time, because jupyter_server 2.21 trips over a start that failed, however long
+        # ago, and then forgets to stop (MultiKernelManager keeps it in _pending_kernels).
+        for grace in (4.0, TIMEOUT):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.terminate()
+                process.wait(timeout=grace)
+        if process.poll() is None:
+            process.kill()
+            process.wait()

@@ -1,0 +1,85 @@
+"""jupyter_kernel_test, which every kernel is held against: ipykernel in a container passes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import docker
+import jupyter_kernel_test
+import pytest
+
+from container_provisioner import labels
+
+from .conftest import IMAGE, own_jupyter, shared_folder, write_kernelspec
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernelspecs_by_name() -> Iterator[None]:
+    """The suite starts the kernel when its class is set up, in the current directory."""
+    with own_jupyter() as runtime, shared_folder() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_kernelspec(runtime, "contained")
+        write_kernelspec(runtime, "image-tcp", image=IMAGE, transport="tcp", network="bridge")
+        yield
+
+
+class TestIpykernel(jupyter_kernel_test.KernelTests):
+    kernel_name = "contained"
+    language_name = "python"
+    file_extension = ".py"
+    code_hello_world = "print('hello, world')"
+    code_stderr = "import sys; print('oh', file=sys.stderr)"
+    completion_samples = [{"text": "zi", "matches": ["zip"]}]
+    complete_code_samples = ["1", "print('hello, world')", "def f(x):\n  return x * 2\n\n\n"]
+    incomplete_code_samples = ["print('''hello", "def f(x):\n  x * 2"]
+    invalid_code_samples = ["import = 7q"]
+    code_page_something = "zip?"
+    code_generate_error = "raise ValueError(1)"
+    code_execute_result = [
+        {"code": "1 + 2 + 3", "result": "6"},
+        {"code": "[n * n for n in range(1, 4)]", "result": "[1, 4, 9]"},
+    ]
+    code_display_data = [
+        {
+            "code": "from IPython.display import HTML; display(HTML('x'))",
+            "mime": "text/html",
+        },
+        {"code": "from IPython.display import Math; display(Math('x'))", "mime": "text/latex"},
+    ]
+    code_history_pattern = "1 ? 2*"
+    supported_history_operations = ("tail", "range", "search")
+    code_inspect_sample = "zip"
+    code_clear_output = "from IPython.display import clear_output; clear_output()"
+
+    def history_helper(self, execute_first: Any, **arguments: Any) -> dict[str, Any]:
+        reply = super().history_helper(execute_first, **arguments)
+        if arguments["hist_access_type"] == "range":
+            # IPython writes 0 for the session that is running, in a container or not.
+            reply["content"]["history"] = [
+                (session or arguments["session"], *entry)
+                for session, *entry in reply["content"]["history"]
+            ]
+        return reply
+
+    def test_it_runs_in_a_container(self) -> None:
+        client = docker.from_env()
+        try:
+            label = f"{labels.KERNEL_ID}={self.km.kernel_id}"
+            found = client.containers.list(filters={"label": label})
+            assert [container.status for container in found] == ["running"]
+        finally:
+            client.close()
+
+
+class TestIpykernelOfAnImageOverTcp(TestIpykernel):
+    kernel_name = "image-tcp"
+
+
+class TestWelcome(jupyter_kernel_test.IopubWelcomeTests):
+    """A client that subscribes late learns from this message that it has subscribed."""
+
+    kernel_name = "contained"
+    support_iopub_welcome = True
