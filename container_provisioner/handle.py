@@ -129,20 +129,6 @@ class KernelContainer:
         )
 
 
-async def check_identity(engine: Engine, identity: ContainerIdentity) -> None:
-    """Raises `KernelNotAdoptable` when that container is there and not the one described."""
-    try:
-        found = await engine.inspect(identity.container_id)
-    except ContainerGone:
-        return
-    expected = {labels.KERNEL_ID: identity.kernel_id, labels.LAUNCH_ID: identity.launch_id}
-    if found.id != identity.container_id or not expected.items() <= found.labels.items():
-        raise KernelNotAdoptable(
-            f"Container {identity.container_id[:12]} is not that of kernel "
-            f"{identity.kernel_id}. Nothing was changed."
-        )
-
-
 async def remove_launch(engine: Engine, name: str, launch_id: str) -> None:
     """Remove the container of that name if that launch made it; somebody else's is left alone."""
     try:

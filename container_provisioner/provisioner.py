@@ -17,6 +17,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Unicode
 
 from . import workspace
+from .adoption import AdoptableKernel, check_identity
 from .command import container_command
 from .config import ContainerSettings
 from .connection import Endpoint, from_json, to_json
@@ -29,16 +30,13 @@ from .errors import (
     ContainerProvisionerError,
     EngineError,
     EngineUnavailable,
-    KernelNotAdoptable,
 )
 from .exits import ExitStatus
-from .handle import ContainerIdentity, KernelContainer, check_identity
+from .handle import KernelContainer
 from .launcher import Launched, launch
 from .spec import Mount
 from .store import KernelDirectory, RecordStore
 from .transports import transport_named
-
-INFO_SCHEMA = 1
 
 
 class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore[metaclass]
@@ -372,38 +370,29 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
         info = await super().get_provisioner_info()
         info["connection_info"] = to_json(info["connection_info"])
         if self._container is not None and self._directory is not None:
-            info["container"] = {
-                "schema": INFO_SCHEMA,
-                "engine_url": self._container.engine.url,
-                "directory": str(self._directory.path),
-                "cwd": str(self.cwd),
-                "mounts": [vars(mount) for mount in self._mounts],
-                "identity": vars(self._container.identity),
-            }
+            info["container"] = AdoptableKernel(
+                engine_url=self._container.engine.url,
+                identity=self._container.identity,
+                directory=self._directory,
+                cwd=str(self.cwd),
+                mounts=self._mounts,
+            ).as_json()
         return info
 
     async def load_provisioner_info(self, provisioner_info: dict[str, Any]) -> None:
-        """Take over a kernel that another process launched. Unknown fields are ignored.
+        """Take over a kernel that another process launched.
 
         Raises `KernelNotAdoptable` when the container that is found is not the one described;
         nothing is changed then. A container that is gone loads as a kernel that has ended.
         """
-        info = provisioner_info
-        container = info.get("container")
-        if not isinstance(container, dict) or not isinstance(container.get("identity"), dict):
-            raise KernelNotAdoptable("This is no provisioner info of a kernel in a container.")
-        identity = ContainerIdentity.from_json(container["identity"])
-        if info.get("kernel_id") != identity.kernel_id:
-            raise KernelNotAdoptable("The provisioner info is of two different kernels.")
-        directory = KernelDirectory.recorded(container.get("directory"), identity.kernel_id)
-        connection_info = from_json(info.get("connection_info"))
-        engine = await self._open_engine("auto", str(container.get("engine_url", "")))
-        await check_identity(engine, identity)
-        await super().load_provisioner_info({"pid": None, "pgid": None, "ip": None, **info})
+        kernel = AdoptableKernel.from_json(provisioner_info)
+        connection_info = from_json(provisioner_info.get("connection_info"))
+        engine = await self._open_engine("auto", kernel.engine_url)
+        await check_identity(engine, kernel.identity)
+        local = {"pid": None, "pgid": None, "ip": None}  # what LocalProvisioner looks for
+        await super().load_provisioner_info({**local, **provisioner_info})
         self.connection_info = cast(KernelConnectionInfo, connection_info)
-        self._container = KernelContainer(engine=engine, identity=identity, log=self.log)
-        self._directory = directory
-        self._mounts = tuple(Mount(**mount) for mount in container.get("mounts", ()))
-        self.cwd = container.get("cwd", "/")
+        self._container = KernelContainer(engine=engine, identity=kernel.identity, log=self.log)
+        self._directory, self._mounts, self.cwd = kernel.directory, kernel.mounts, kernel.cwd
         await self._container.follow()
         self._has_process = True

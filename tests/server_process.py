@@ -92,10 +92,14 @@ class Server:
     def delete(self, kernel_id: str) -> int:
         return self.call("DELETE", f"kernels/{kernel_id}").status_code
 
+    def clear_away(self, kernel_id: str) -> None:
+        """Delete a kernel in any state. During a restart jupyter_client answers with an error."""
+        eventually(lambda: self.delete(kernel_id) in (204, 404), f"{kernel_id} to be deleted")
+
     @contextlib.contextmanager
     def channels(self, kernel_id: str, subprotocol: str = V1) -> Iterator[Channels]:
         """The kernel's websocket, as a notebook opens it."""
-        session = Session(key=b"", username="tests", session=uuid.uuid4().hex)
+        session = Session(username="tests", session=uuid.uuid4().hex)
         socket = websocket.create_connection(
             f"{self.url.replace('http', 'ws', 1)}api/kernels/{kernel_id}/channels"
             f"?session_id={session.session}",

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 
 from container_provisioner.errors import KernelDied
 
-from .conftest import ENTRYPOINT_IMAGE, IMAGE, PLAIN_IMAGE, StartKernel
+from .conftest import ENTRYPOINT_IMAGE, IMAGE, PLAIN_IMAGE, StartKernel, WriteKernelspec
 from .ends import end_of, until
 
 pytestmark = pytest.mark.docker
@@ -141,6 +144,24 @@ async def test_kernel_that_does_not_start_says_why(
     assert re.match(r"Kernel [0-9a-f-]{36}: The kernel died while it started: ", message)
 
 
+async def test_last_words_are_never_lost(kernelspec: WriteKernelspec, folder: Path):
+    """F13: the container is there until its exit code and its log have been read."""
+    name = kernelspec(argv=["sh", "-c", "echo last words; exit 3"])
+    slots = asyncio.Semaphore(5)
+
+    async def start() -> str:
+        async with slots:
+            with pytest.raises(KernelDied) as raised:
+                await AsyncKernelManager(kernel_name=name).start_kernel(cwd=str(folder))
+        return re.sub(r"\b[0-9a-f-]{12,}", "ID", str(raised.value))
+
+    messages = await asyncio.gather(*(start() for _ in range(50)))
+    assert set(messages) == {
+        "Kernel ID: The kernel died while it started: it ended with exit code 3. Container ID, "
+        "image host environment. Last output: last words"
+    }
+
+
 async def test_entrypoint_of_an_image_does_not_swallow_the_command(start_kernel: StartKernel):
     """F34"""
     kernel = await start_kernel(image=ENTRYPOINT_IMAGE)
@@ -151,7 +172,7 @@ async def test_log_of_a_dead_kernel_cannot_forge_lines(
     start_kernel: StartKernel, caplog: pytest.LogCaptureFixture
 ):
     kernel = await start_kernel(image=IMAGE)
-    forged = r"printf '\033[2J\r\nERROR forged\033[8m\n' >&2; kill -9 -1"
+    forged = r"printf '\033[2J\r\nERROR forged\033[8m\n' >/proc/1/fd/2; kill -9 -1"
     kernel.client.execute(f"import os; os.system({forged!r})")
     assert await end_of(kernel) == 137
     assert kernel.provisioner.reason.isprintable()

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
+from docker.models.containers import Container
 from jupyter_client.manager import AsyncKernelManager
 
 from container_provisioner import errors, labels
 
-from .conftest import StartKernel, WriteKernelspec
+from .conftest import PLAIN_IMAGE, StartKernel, WriteKernelspec
 from .ends import left_below, until
 
 pytestmark = pytest.mark.docker
@@ -126,3 +129,55 @@ async def test_cancelled_start_leaves_nothing(
     assert state() == ""
     assert not manager.has_kernel
     assert left_below(runtime_dir) == []
+
+
+@pytest.fixture
+def occupy(docker_client: docker.DockerClient) -> Iterator[Callable[..., Container]]:
+    """Make a container that has nothing to do with this process."""
+    made: list[Container] = []
+
+    def make(name: str, **options: Any) -> Container:
+        made.append(
+            docker_client.containers.create(
+                PLAIN_IMAGE, ["sleep", "1000"], name=name, network_mode="none", **options
+            )
+        )
+        return made[-1]
+
+    yield make
+    for container in made:
+        with contextlib.suppress(docker.errors.NotFound):
+            container.remove(force=True)
+
+
+async def test_ended_container_of_the_same_kernel_makes_room(
+    start_kernel: StartKernel, occupy: Callable[..., Container]
+):
+    """F26: and one whose name only looks like it is left alone."""
+    kernel_id = str(uuid.uuid4())
+    name = labels.container_name(kernel_id)
+    old = occupy(name, labels={labels.KERNEL_ID: kernel_id})
+    similar = occupy(f"{name}-2")
+    kernel = await start_kernel(launch={"kernel_id": kernel_id})
+    assert await kernel.run("1 + 1") == "2"
+    assert kernel.container_id != old.id
+    similar.reload()
+    assert similar.status == "created"
+
+
+@pytest.mark.parametrize(
+    ("whose", "error"),
+    [("this-kernel's", errors.KernelNotAdoptable), ("somebody-else's", errors.EngineError)],
+)
+async def test_container_that_is_in_use_is_left_alone(
+    start_kernel: StartKernel, occupy: Callable[..., Container], whose: str, error: type[Exception]
+):
+    """F26, F32"""
+    kernel_id = str(uuid.uuid4())
+    ours = {labels.KERNEL_ID: kernel_id} if whose == "this-kernel's" else {}
+    container = occupy(labels.container_name(kernel_id), labels=ours)
+    container.start()
+    with pytest.raises(error, match=container.id[:12]):
+        await start_kernel(launch={"kernel_id": kernel_id})
+    container.reload()
+    assert container.status == "running"

@@ -1,4 +1,4 @@
-"""A kernel in a container under a real Jupyter Server: over REST and the websocket, in any order."""
+"""A kernel in a container under a real Jupyter Server, over REST and the websocket."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def server() -> Iterator[Server]:
     with own_jupyter() as runtime, shared_folder() as folder:
         (folder / "sub").mkdir()
         (folder / "sub" / "data.csv").write_text("1,2")
+        (folder / "own.txt").write_text("not mounted into a kernel of sub")
         write_kernelspec(runtime, "ipc")
         write_kernelspec(runtime, "tcp", profile="dev", transport="tcp")
         write_kernelspec(runtime, "slow", argv=["python", "-c", SLOW, "-f", "{connection_file}"])
@@ -59,7 +60,7 @@ def start(server: Server) -> Iterator[Start]:
 
     yield start
     for kernel_id in started:
-        server.delete(kernel_id)
+        server.clear_away(kernel_id)
 
 
 @pytest.fixture
@@ -187,14 +188,8 @@ def test_two_front_ends_share_a_kernel(server: Server, start: Start):
 
 
 def test_a_session_keeps_its_kernel_over_a_restart(server: Server):
-    created = server.call(
-        "POST",
-        "sessions",
-        name="note",
-        path="sub/note.ipynb",
-        type="notebook",
-        kernel={"name": "ipc"},
-    )
+    note = {"name": "note.ipynb", "path": "sub/note.ipynb", "type": "notebook"}
+    created = server.call("POST", "sessions", **note, kernel={"name": "ipc"})
     assert created.status_code == 201, created.text
     session, kernel_id = created.json()["id"], created.json()["kernel"]["id"]
     name = "import os; print(os.environ['JPY_SESSION_NAME'])"
@@ -215,7 +210,7 @@ def test_paths_are_resolved_in_the_kernels_folder_and_nowhere_else(server: Serve
         return [entry for entry in reply.json()["resolved"] if entry["scope"] == "kernel"]
 
     assert resolved("data.csv") == [{"scope": "kernel", "path": f"{server.root}/sub/data.csv"}]
-    assert [resolved(path) for path in ("/etc/passwd", "../sub", "~/.ssh")] == [[], [], []]
+    assert [resolved(path) for path in ("/etc/passwd", "../own.txt", "~/.ssh")] == [[], [], []]
 
 
 def test_an_idle_kernel_is_culled_with_its_container(

@@ -17,7 +17,7 @@ LAYERS = [
     ["errors", "labels", "exits"],
     ["spec", "policy", "command", "connection", "environment", "workspace"],
     ["engine", "transports", "store"],
-    ["host_environment", "image", "root", "handle", "definition", "naming", "launcher"],
+    ["host_environment", "image", "root", "handle", "definition", "naming", "launcher", "adoption"],
     ["trait_types", "config", "provisioner"],
 ]
 ADAPTERS = LAYERS[2]

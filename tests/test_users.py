@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from .conftest import IMAGE, IPYKERNEL, StartKernel, own_jupyter, shared_folder, write_kernelspec
+from .ends import left_below
 from .other_pythons import SYSTEM_PYTHON, install
 from .seen import seen
 
@@ -30,16 +31,20 @@ seen = {
     "connection file": owned("/run/kernel/connection.json"),
     "environment": owned("/run/kernel/environment"),
     "sockets": owned("/run/kernel/sockets"),
+    "home": owned("/home/kernel"),
 }
 """
 
 
-def owned_by(uid: int, gid: int) -> dict[str, Any]:
+def owned_by(uid: int, gid: int, *, server: int = 0) -> dict[str, Any]:
+    """`server`: the uid of the process that starts the kernel."""
     return {
         "user": [uid, gid],
         "connection file": ["-rw-------", uid, gid],
         "environment": ["-rw-------", uid, gid],
-        "sockets": ["drwx------", uid, gid],
+        # A server that is root closes the directory once the kernel has made its sockets.
+        "sockets": ["drwxr-xr-x", 0, 0] if server == 0 else ["drwx------", uid, gid],
+        "home": ["drwx------", uid, gid],
     }
 
 
@@ -54,13 +59,15 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give fil
         ({"image": IMAGE}, 12345, 12345),
         ({"user": "4242:100"}, 4242, 100),
         ({"user": "4242:100", "image": IMAGE}, 4242, 100),
+        ({"user": "4242:100", "profile": "dev"}, 4242, 100),
+        ({"user": "4242:100", "profile": "dev", "image": IMAGE}, 4242, 100),
     ],
-    ids=["nobody", "image's", "4242", "4242-in-image"],
+    ids=["nobody", "image's", "4242", "4242-in-image", "4242-dev", "4242-dev-in-image"],
 )
 async def test_private_files_are_the_kernels_own(
     start_kernel: StartKernel, stanza: dict[str, Any], uid: int, gid: int
 ):
-    """F7"""
+    """F7, and F38 for the home, which is uploaded where the root filesystem can be written."""
     kernel = await start_kernel(**stanza)
     assert await seen(kernel, OWNED) == owned_by(uid, gid)
     directory = kernel.provisioner._directory.path
@@ -176,8 +183,11 @@ def packages() -> Iterator[Path]:
         yield install(folder, "container-provisioner", "ipykernel")
 
 
+HerJupyter = tuple[Path, list[str], dict[str, str]]
+
+
 @pytest.fixture
-def her_jupyter(packages: Path) -> Iterator[tuple[Path, list[str], dict[str, str]]]:
+def her_jupyter(packages: Path) -> Iterator[HerJupyter]:
     """For a process of uid 1000: its Jupyter's folder, how to become that user, its variables."""
     with own_jupyter() as runtime:
         base = runtime.parent
@@ -197,14 +207,21 @@ def docker_socket() -> str:
     return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
 
 
-@pytest.mark.parametrize("root", ["host", "image"])
-def test_server_that_is_not_root_hands_over_files_to_its_own_uid(
-    her_jupyter: tuple[Path, list[str], dict[str, str]], packages: Path, root: str
-):
-    """F7: the image's user is another, and would not be able to read them."""
-    base, become, variables = her_jupyter
+def as_her(jupyter: HerJupyter, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as that user, in a folder that is hers to read."""
+    base, become, variables = jupyter
     work = base / "work"
     work.mkdir(mode=0o755)
+    command, options = [*become, SYSTEM_PYTHON, "-c", *arguments], {"env": variables, "cwd": work}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+@pytest.mark.parametrize("root", ["host", "image"])
+def test_server_that_is_not_root_hands_over_files_to_its_own_uid(
+    her_jupyter: HerJupyter, packages: Path, root: str
+):
+    """F7: the image's user is another, and would not be able to read them."""
+    base, become, _ = her_jupyter
     write_kernelspec(
         base / "runtime",
         argv=[SYSTEM_PYTHON, *IPYKERNEL[1:]],
@@ -213,9 +230,21 @@ def test_server_that_is_not_root_hands_over_files_to_its_own_uid(
         image=IMAGE if root == "image" else "",
     )
     code = OWNED + "import json; print(json.dumps(seen))"
-    command = [*become, SYSTEM_PYTHON, "-c", CALLER, "contained", code]
-    done = subprocess.run(command, env=variables, cwd=work, capture_output=True, timeout=120)
-    assert done.returncode == 0, done.stderr.decode()
+    done = as_her(her_jupyter, CALLER, "contained", code)
+    assert done.returncode == 0, done.stderr
     ids = (1000, 1000) if become else (os.getuid(), os.getgid())
-    assert json.loads(done.stdout) == owned_by(*ids)
-    assert list((base / "runtime" / "container-provisioner").glob("?" * 12)) == []
+    assert json.loads(done.stdout) == owned_by(*ids, server=ids[0])
+    assert left_below(base / "runtime") == []
+
+
+@needs_root
+def test_server_that_may_not_reach_the_engine_is_told_so(her_jupyter: HerJupyter):
+    base, become, variables = her_jupyter
+    write_kernelspec(base / "runtime", image=IMAGE)
+    outsider = [*(word for word in become if not word.startswith("--groups")), "--clear-groups"]
+    done = as_her((base, outsider, variables), CALLER, "contained", "")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"Tried: unix://{docker_socket()} (permission denied)" in last
+    assert "may this user reach its socket" in last
+    assert left_below(base / "runtime") == []
