@@ -7,6 +7,7 @@ import itertools
 import os
 import queue
 import signal
+import socket
 import subprocess
 import tarfile
 import tempfile
@@ -96,7 +97,13 @@ def open_sockets(container: FakeContainer) -> None:
     for mount in container.spec.mounts:
         if mount.target == SOCKETS_DIR:
             for port in IPC_PORTS.values():
-                Path(mount.source, f"{SOCKET_PREFIX}-{port}").touch()
+                make_socket(Path(mount.source, f"{SOCKET_PREFIX}-{port}"))
+
+
+def make_socket(path: Path) -> None:
+    """A socket file, which stays when nobody listens any more."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
 
 
 class FakeEvents:

@@ -199,6 +199,7 @@ def jupyter_server(
                 f"--ServerApp.root_dir={folder}",
                 *options,
             ],
+            cwd=folder,
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, **environment},

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 from container_provisioner.transports.ipc import IpcTransport
 
-
-def bind(path: str) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
+from .fake_container import make_socket
 
 
 async def test_a_kernel_listens_when_all_five_sockets_are_there(folder: Path):
@@ -20,7 +16,7 @@ async def test_a_kernel_listens_when_all_five_sockets_are_there(folder: Path):
     assert paths == [f"{folder}/k-{number}" for number in range(1, 6)]
     for path in paths:
         assert not await IpcTransport().listening(endpoint)
-        bind(path)
+        make_socket(Path(path))
     assert await IpcTransport().listening(endpoint)
 
 
@@ -29,8 +25,8 @@ async def test_links_and_files_are_no_sockets(folder: Path):
     endpoint = IpcTransport().host_endpoint(folder)
     *paths, last = endpoint.socket_paths()
     for path in paths:
-        bind(path)
-    bind(f"{folder}/engine.sock")
+        make_socket(Path(path))
+    make_socket(folder / "engine.sock")
     Path(last).symlink_to(f"{folder}/engine.sock")
     assert not await IpcTransport().listening(endpoint)
     Path(last).unlink()

@@ -25,7 +25,7 @@ from container_provisioner.errors import (
 )
 from container_provisioner.store import KernelDirectory
 
-from ..fake_container import Gate
+from ..fake_container import Gate, make_socket
 from .conftest import Launches
 
 
@@ -81,7 +81,7 @@ async def test_some_sockets_are_not_enough(launches: Launches):
     def opens_two(container: Any) -> None:
         sockets = KernelDirectory.of(launches.managers[0].kernel_id).sockets
         for port in (1, 2):
-            (sockets / f"k-{port}").touch()
+            make_socket(sockets / f"k-{port}")
 
     launches.fake.on_start = opens_two
     with pytest.raises(StartTimeout):
