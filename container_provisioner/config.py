@@ -44,7 +44,7 @@ class ContainerSettings(LoggingConfigurable):
         "",
         config=True,
         help="""
-        Image that the kernel runs in, such as ``quay.io/jupyter/scipy-notebook``. It needs a
+        Image that the kernel runs in, such as ``jupyter/scipy-notebook``. It needs a
         kernel and nothing else; its ENTRYPOINT is not run.
 
         Empty, the default, is the host's own environment: the interpreter and packages that a
