@@ -60,6 +60,7 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
         self._died = False  # the last run ended by itself, and nobody has started another
         self._launch_failure: ExitStatus | None = None
         self._launching = asyncio.Lock()
+        self._closed = False  # by a cleanup, for good unless it is launched again
         self._giving_up: asyncio.Task[None] | None = None
         self._started_in = 0.0
 
@@ -208,6 +209,7 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
         left then. When a kernel that died is restarted, a failure is the next death instead, so
         that the restarter counts it and gives up in good order.
         """
+        self._closed = False
         if self._giving_up is not None and not self._giving_up.done():
             await asyncio.wait([self._giving_up])
         is_second = self._launching.locked()
@@ -240,7 +242,7 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
                 self.parent.ip = str(Path(self.parent.ip).with_name("-"))
             if not isinstance(exc, ContainerProvisionerError):
                 raise
-            if not restarting_dead:
+            if not restarting_dead or self._closed:
                 self._show(str(exc))  # whoever gets the exception logs it
                 raise exc.about(self.kernel_id) from exc.__cause__
             self._tell(str(exc))
@@ -316,6 +318,8 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
         if manager is not None:
             manager.remove_restart_callback(self._give_up, "dead")  # each launch comes here
             manager.add_restart_callback(self._give_up, "dead")
+            if self._closed:
+                manager.stop_restarter()  # or it would start again what is about to be removed
 
     def _give_up(self) -> None:
         self._giving_up = asyncio.ensure_future(self.cleanup(restart=False))
@@ -331,6 +335,11 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
         await super().cleanup(restart=restart)
         if restart:
             return
+        self._closed = True
+        async with self._launching:  # what a restart under way makes goes too
+            await self._remove_all()
+
+    async def _remove_all(self) -> None:
         container, self._container = self._container, None
         if container is not None:
             try:

@@ -147,9 +147,7 @@ class FakeEngine:
             raise ImageMissing(spec.image)
         if spec.runtime not in ("", "runc"):
             raise RuntimeMissing(spec.runtime, "unknown runtime")
-        for mount in spec.mounts:
-            if not Path(mount.source).exists():
-                raise WorkspaceError(f"Creating: bind source does not exist: {mount.source}")
+        self._check_mounts(spec)
         with self.lock:
             if any(spec.name == other.spec.name for other in self.containers.values()):
                 raise NameTaken(f"The container name {spec.name} is already in use")
@@ -165,9 +163,15 @@ class FakeEngine:
                 raise EngineError("cannot start a paused container, try unpause instead")
             if found.state == "running":
                 return
+            self._check_mounts(found.spec)
             runs = found.run(functools.partial(self._emit, "die"))
         if runs:
             self.on_start(found)
+
+    def _check_mounts(self, spec: ContainerSpec) -> None:
+        for mount in spec.mounts:
+            if not Path(mount.source).exists():
+                raise WorkspaceError(f"The bind source does not exist: {mount.source}")
 
     @verb
     def inspect(self, container: str) -> ContainerInfo:

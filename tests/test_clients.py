@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -159,6 +160,21 @@ async def test_a_kernel_that_nobody_polled_says_why_it_died_when_it_is_shut_down
     died = [record.message for record in caplog.records if "The kernel died:" in record.message]
     assert len(died) == 1
     assert "it ended with exit code 3." in died[0]
+
+
+@pytest.mark.parametrize("stanza", [{}, {"profile": "dev", "transport": "tcp"}], ids=["ipc", "tcp"])
+async def test_a_second_client_connects_by_the_connection_file(
+    start_kernel: StartKernel, folder: Path, stanza: dict[str, str]
+):
+    """As `jupyter console --existing` does; after a restart too, when tcp has other ports."""
+    kernel = await start_kernel(**stanza)
+    await kernel.restart()
+    await kernel.run("x = 5")
+    (folder / "shows.py").write_text("print(x)")
+    existing = f"--existing={kernel.manager.connection_file}"
+    done = await asyncio.to_thread(run, "jupyter", "run", existing, "shows.py", cwd=folder)
+    assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr
+    assert await kernel.provisioner.poll() is None
 
 
 def test_a_process_that_forgets_its_kernel_leaves_nothing(

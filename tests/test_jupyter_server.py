@@ -182,6 +182,8 @@ def test_a_restart_during_a_restart_leaves_one_kernel_that_can_be_deleted(
         eventually(lambda: started_at() != before, "the container to be started again")
         second = at_once.submit(restart)
         assert 200 in (first.result(), second.result())
+    container.reload()
+    assert container.status == "running"  # the same one, with all that was installed in it
     with server.channels(kernel_id) as channels:
         assert channels.run("print(1)") == "1\n"
     assert server.delete(kernel_id) == 204

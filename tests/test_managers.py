@@ -172,9 +172,11 @@ async def test_encrypted_kernel_does_not_answer_a_client_without_keys(start_kern
     client = stranger.client()
     client.start_channels(hb=False)
     client.kernel_info()
-    with pytest.raises(Empty):
-        await client.get_shell_msg(timeout=2)
-    client.stop_channels()
+    try:
+        with pytest.raises(Empty):
+            await client.get_shell_msg(timeout=2)
+    finally:
+        client.stop_channels()
 
 
 async def test_encryption_that_the_kernelspec_does_not_declare_is_refused(

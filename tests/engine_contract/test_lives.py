@@ -6,6 +6,7 @@ import contextlib
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -213,6 +214,17 @@ def test_what_cannot_be_is_refused_by_name_and_nothing_is_made(
     with pytest.raises(error, match=words):
         create(replace(spec, **fields))
     assert engine.list_containers(spec.labels) == []
+
+
+def test_a_mount_that_has_gone_is_refused_at_the_start(
+    engine: ContainerEngine, spec: ContainerSpec, create: Make, tmp_path: Path
+):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    container = create(replace(spec, mounts=(Mount(source=str(folder), target="/mnt"),)))
+    folder.rmdir()
+    with pytest.raises(WorkspaceError, match=str(folder)):
+        engine.start(container)
 
 
 def test_a_taken_name_is_refused(engine: ContainerEngine, spec: ContainerSpec, create: Make):
