@@ -224,12 +224,8 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
         self._launch_failure = None
         for name in ("stdout", "stderr"):
             if kwargs.get(name) is not None:
-                self.log.warning(
-                    "Kernel %s: %s= is not supported; the engine keeps the kernel's output "
-                    "('docker logs').",
-                    self.kernel_id,
-                    name,
-                )
+                words = f"{name}= is not supported; the engine keeps the kernel's output"
+                self.log.warning("Kernel %s: %s ('docker logs').", self.kernel_id, words)
         predecessor, self._container = self._container, None
         try:
             await self._launch(cmd, kwargs, predecessor)
@@ -248,9 +244,8 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
             self._tell(str(exc))
             self._died = True
             self._launch_failure = ExitStatus(code=1)
-        else:
-            if not restarting_dead:
-                self._show("")
+        if not restarting_dead:
+            self._show("")
         self._has_process = True
         self._end_expected = False
         return self.connection_info
@@ -259,9 +254,7 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
         self, cmd: list[str], kwargs: dict[str, Any], predecessor: KernelContainer | None
     ) -> None:
         settings = self.settings()
-        manager, spec = self.parent, self.kernel_spec
-        assert manager is not None  # noqa: S101 - pre_launch has seen it
-        folder = str(kwargs.get("cwd") or Path.cwd())
+        manager, spec = cast(Any, self.parent), self.kernel_spec  # pre_launch has seen it
         request = LaunchRequest(
             kernel_id=self.kernel_id,
             kernel_name=manager.kernel_name,
@@ -274,7 +267,7 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
                 interpreter=sys.executable,
             ),
             environment=kwargs["env"],
-            folder=folder,
+            folder=str(kwargs.get("cwd") or Path.cwd()),
             resource_dir=spec.resource_dir,
             connection_info=cast(dict[str, Any], self.connection_info),
             settings=settings,
@@ -289,8 +282,7 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
     def _adopt(self, launched: Launched) -> None:
         identity = launched.container.identity
         self._container, self._directory = launched.container, launched.directory
-        self._started_in = launched.started_in
-        self._mounts = launched.mounts
+        self._started_in, self._mounts = launched.started_in, launched.mounts
         self.cwd = launched.workspace.cwd
         self.ip = launched.endpoint.ip
         self.connection_info = cast(
@@ -314,12 +306,11 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
 
     async def post_launch(self, **kwargs: Any) -> None:
         """Be told when the restarter gives up: no manager shuts such a kernel down."""
-        manager = self.parent
-        if manager is not None:
-            manager.remove_restart_callback(self._give_up, "dead")  # each launch comes here
-            manager.add_restart_callback(self._give_up, "dead")
-            if self._closed:
-                manager.stop_restarter()  # or it would start again what is about to be removed
+        manager = cast(Any, self.parent)
+        manager.remove_restart_callback(self._give_up, "dead")  # each launch comes here
+        manager.add_restart_callback(self._give_up, "dead")
+        if self._closed:
+            manager.stop_restarter()  # or it would start again what is about to be removed
 
     def _give_up(self) -> None:
         self._giving_up = asyncio.ensure_future(self.cleanup(restart=False))

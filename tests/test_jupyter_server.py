@@ -41,7 +41,9 @@ def server() -> Iterator[Server]:
         (folder / "own.txt").write_text("not mounted into a kernel of sub")
         write_kernelspec(runtime, "ipc")
         write_kernelspec(runtime, "tcp", profile="dev", transport="tcp")
-        write_kernelspec(runtime, "slow", argv=["python", "-c", SLOW, "-f", "{connection_file}"])
+        slow = ["python", "-c", SLOW, "-f", "{connection_file}"]
+        write_kernelspec(runtime, "slow-ipc", argv=slow)
+        write_kernelspec(runtime, "slow-tcp", argv=slow, profile="dev", transport="tcp")
         write_kernelspec(runtime, "culled", spec=culled_when_idle_for_a_second())
         culling = ("cull_interval=1", "cull_idle_timeout=3600")
         options = [f"--MappingKernelManager.{option}" for option in culling]
@@ -160,11 +162,16 @@ def test_delete_twice(server: Server, start: Start, containers_of: ContainersOf)
     assert containers_of(kernel_id) == []
 
 
+@pytest.mark.parametrize("name", ["slow-ipc", "slow-tcp"])
 def test_a_restart_during_a_restart_leaves_one_kernel_that_can_be_deleted(
-    server: Server, start: Start, docker_client: docker.DockerClient, containers_of: ContainersOf
+    server: Server,
+    start: Start,
+    docker_client: docker.DockerClient,
+    containers_of: ContainersOf,
+    name: str,
 ):
     """jupyter_client lets both through; the second's reply may be an error, and is its own."""
-    kernel_id = start("slow")
+    kernel_id = start(name)
     (container,) = docker_client.containers.list(
         filters={"label": f"{labels.KERNEL_ID}={kernel_id}"}
     )

@@ -123,12 +123,13 @@ async def test_a_slow_start_is_not_mistaken_for_a_death(launches: Launches):
     assert (launches.fake.calls["create"], launches.fake.calls["start"]) == (1, 2)
 
 
-async def test_a_shutdown_during_an_automatic_restart_is_the_end(launches: Launches):
+@pytest.mark.parametrize("verb", ["start", "inspect"])
+async def test_a_shutdown_during_an_automatic_restart_is_the_end(launches: Launches, verb: str):
     """F27: the restart under way is not cancelled by the manager, and must not leave a kernel."""
     manager = await watched(launches)
-    gate = launches.fake.before["start"] = Gate()
     launches.fake.signal(launches.container(manager).id, 9)
     await until(lambda: died(manager))
+    gate = launches.fake.before[verb] = Gate()
     restart = asyncio.create_task(manager._restarter.poll())
     await asyncio.to_thread(gate.reached.wait, 30)
     shutdown = asyncio.create_task(manager.shutdown_kernel(now=True))
