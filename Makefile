@@ -9,7 +9,7 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120
 .DEFAULT_GOAL := help
 # The order of the prerequisites is meant: an engine before images, checks before tests.
 .NOTPARALLEL:
-.PHONY: help setup demo test test-unit bench lint engine engine-for-tests test-images clean
+.PHONY: help setup demo test test-unit bench lint engine engine-for-tests test-images browser clean
 
 help:
 	@echo 'make demo       set up this machine and run a notebook in a container'
@@ -39,6 +39,10 @@ setup: .venv/installed
 engine: setup
 	@scripts/engine
 
+# JupyterLab's tests need a browser.
+browser: setup
+	@scripts/browser
+
 # The tests need Docker, whatever else a notebook would be content with.
 engine-for-tests: setup
 	@scripts/engine docker
@@ -55,7 +59,7 @@ lint: setup
 	$(BIN)/mypy
 
 # pytest comes last: its closing line is the last line of the output.
-test: setup lint test-images
+test: setup lint test-images browser
 	$(BIN)/pytest --run-docker $(PYTEST_ARGS)
 
 test-unit: setup
@@ -63,6 +67,7 @@ test-unit: setup
 
 bench: setup engine
 	@$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
+	@$(BIN)/python benchmarks/reattach.py
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,3 +1,27 @@
 """Runs Jupyter kernels in containers: a `jupyter_client` kernel provisioner."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .attach import attach, attach_async
+
 __version__ = "0.1.0.dev0"
+__all__ = ["attach", "attach_async"]
+
+
+def __getattr__(name: str) -> Any:
+    # On demand: the guard, and everything else that imports this package, needs no manager.
+    if name in __all__:
+        from . import attach as module
+
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _jupyter_server_extension_points() -> list[dict[str, Any]]:
+    """See "Server Extensions" in jupyter_server's documentation."""
+    from .server import ContainerKernels  # the only place that needs jupyter_server
+
+    return [{"module": "container_provisioner.server", "app": ContainerKernels}]

@@ -1,60 +1,208 @@
-"""What another process needs to control a kernel, and how it is checked when it takes over."""
+"""A running kernel is taken over when its owner has died, and it certainly is that kernel.
+
+Its container has to carry our labels; its record (or, when that is lost, the container's labels and
+its private directory) has to name that very container; and it has to answer to the key. Anything
+else is refused with one error, and nothing is changed or removed then.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from . import labels
+from .adoptable import AdoptableKernel, RunningKernel
+from .command import CONNECTION_FILE
+from .connection import from_json
+from .engine.base import ContainerInfo
 from .engine.calls import Engine
 from .errors import ContainerGone, KernelNotAdoptable
-from .handle import ContainerIdentity
-from .spec import Mount
-from .store import KernelDirectory
+from .greeting import greet
+from .handle import ContainerIdentity, KernelContainer
+from .store import RecordStore, lease_facts, lease_is_held, own_lease, place_id
+from .transports import transport_named
 
-SCHEMA = 1
+RUNNING = ("running", "paused", "restarting")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdoptableKernel:
-    """The part ``container`` of a provisioner's info."""
+class Adopted:
+    """A kernel taken over. `kernel_info` is None when it was too busy, or paused, to answer."""
 
-    engine_url: str
-    identity: ContainerIdentity
-    directory: KernelDirectory
-    cwd: str  # in the container
-    mounts: tuple[Mount, ...]  # the notebook's folder, and what the user added
+    kernel: RunningKernel
+    connection_info: dict[str, Any]
+    kernel_info: Mapping[str, Any] | None
+    is_busy: bool = False
+    notice: str = ""  # what the user has to know
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "engine_url": self.engine_url,
-            "identity": vars(self.identity),
-            "directory": str(self.directory.path),
-            "cwd": self.cwd,
-            "mounts": [vars(mount) for mount in self.mounts],
-        }
 
-    @classmethod
-    def from_json(cls, info: Mapping[str, Any]) -> AdoptableKernel:
-        """From a whole provisioner info. Unknown fields are ignored.
+async def find_running(engine: Engine, kernel_id: str) -> ContainerInfo | None:
+    """The kernel's container if it has not ended."""
+    try:
+        found = await engine.inspect(labels.container_name(kernel_id))
+    except ContainerGone:
+        return None
+    return found if found.state in RUNNING else None
 
-        Raises `KernelNotAdoptable` for one that is of no container or of two different kernels.
-        """
-        fields = info.get("container")
-        if not isinstance(fields, dict) or not isinstance(fields.get("identity"), dict):
-            raise KernelNotAdoptable("This is no provisioner info of a kernel in a container.")
-        identity = ContainerIdentity.from_json(fields["identity"])
-        if info.get("kernel_id") != identity.kernel_id:
-            raise KernelNotAdoptable("The provisioner info is of two different kernels.")
-        return cls(
-            engine_url=str(fields.get("engine_url", "")),
-            identity=identity,
-            directory=KernelDirectory.recorded(fields.get("directory"), identity.kernel_id),
-            cwd=str(fields.get("cwd", "/")),
-            mounts=tuple(Mount(**mount) for mount in fields.get("mounts", ())),
+
+async def adopt(
+    kernel_id: str, engine: Engine, records: RecordStore, log: logging.Logger
+) -> Adopted:
+    """Take over the kernel's running container. Raises `KernelNotAdoptable`, `EngineError`."""
+    found = await find_running(engine, kernel_id)
+    if found is None:
+        raise KernelNotAdoptable("No container of this kernel runs.")
+    await _check_labels(engine, found, kernel_id)
+    claim = _Claim(kernel_id, found)
+    await asyncio.to_thread(records.update, kernel_id, claim.stake)
+    try:
+        return await _take_over(claim, engine, log)
+    except BaseException:
+        await asyncio.to_thread(records.update, kernel_id, claim.withdraw)
+        raise
+
+
+async def _check_labels(engine: Engine, found: ContainerInfo, kernel_id: str) -> None:
+    expected = {
+        labels.KERNEL_ID: kernel_id,
+        labels.OWNER_UID: str(os.getuid()),
+        labels.PLACE: place_id(),
+    }
+    if not expected.items() <= found.labels.items():
+        raise KernelNotAdoptable(
+            f"Container {found.id[:12]} belongs to another user, or to a Jupyter with another "
+            "runtime directory. Nothing was changed."
         )
+    candidates = [
+        item
+        for item in await engine.list_containers({labels.KERNEL_ID: kernel_id})
+        if item.state in RUNNING
+    ]
+    if len(candidates) > 1:
+        ids = ", ".join(sorted(item.id[:12] for item in candidates))
+        raise KernelNotAdoptable(
+            f"Several containers say that they are kernel {kernel_id}: {ids}. Nothing was "
+            "changed; remove those that are not."
+        )
+
+
+class _Claim:
+    """The record, judged and changed while nobody else can: see `RecordStore.update`."""
+
+    def __init__(self, kernel_id: str, found: ContainerInfo) -> None:
+        self.kernel_id, self.found = kernel_id, found
+        self.record: dict[str, Any] = {}
+        self._before: dict[str, Any] | None = None
+
+    def stake(self, record: dict[str, Any] | None) -> dict[str, Any]:
+        self._before = record
+        self.record = record if record is not None else rebuild_record(self.found)
+        self.facts = AdoptableKernel.from_json(self.record)
+        self._check_owner()
+        identity = self.facts.identity
+        if (identity.container_id, identity.launch_id) != (
+            self.found.id,
+            self.found.labels.get(labels.LAUNCH_ID),
+        ):
+            raise KernelNotAdoptable(
+                f"Container {self.found.id[:12]} is not the one in the kernel's record "
+                f"({identity.container_id[:12]}). Nothing was changed."
+            )
+        if self.facts.directory.marked()[1] == "starting":
+            raise KernelNotAdoptable("Its start was never finished. Nothing was changed.")
+        self.connection_info = from_json(self.record.get("connection_info"))
+        if _kernels_own(self.facts).get("key") != self.connection_info["key"].decode("ascii"):
+            raise KernelNotAdoptable(
+                "The record's key is not the one that the kernel was given. Nothing was changed."
+            )
+        return {**self.record, "owner": own_lease().id}
+
+    def withdraw(self, record: dict[str, Any] | None) -> dict[str, Any] | None:
+        return self._before
+
+    def _check_owner(self) -> None:
+        owner = str(self.record.get("owner", ""))
+        if owner == own_lease().id or not owner or not lease_is_held(owner):
+            return
+        facts = lease_facts(owner)
+        raise KernelNotAdoptable(
+            f"The kernel in container {self.found.id[:12]} belongs to process {facts.get('pid')} "
+            f"({facts.get('program')}), which still runs. Nothing was changed; shut the kernel "
+            "down there first."
+        )
+
+
+async def _take_over(claim: _Claim, engine: Engine, log: logging.Logger) -> Adopted:
+    facts, found = claim.facts, claim.found
+    name = facts.transport or str(claim.connection_info.get("transport"))
+    transport = transport_named(name, network=facts.network)
+    endpoint = transport.resolve(facts.directory.sockets, found)  # ports may have changed
+    connection_info = {**claim.connection_info, **endpoint.as_fields()}
+    kernel_info, is_busy, notice = None, False, ""
+    if found.state == "paused":
+        notice = "It is paused, and answers when it is resumed ('docker unpause')."
+    else:
+        greeting = await greet(connection_info)
+        kernel_info, is_busy = greeting.kernel_info, greeting.is_busy
+        if not greeting.beats:
+            raise KernelNotAdoptable(
+                f"The kernel in container {found.id[:12]} answers neither a signed request nor a "
+                "heartbeat. Nothing was changed."
+            )
+        if kernel_info is None:
+            notice = "It is too busy to say more than that it lives."
+    recorded = claim.record.get("started_at")
+    if recorded and recorded != found.started_at:
+        notice = "Its container was restarted meanwhile: the kernel is new, its variables are gone."
+    container = KernelContainer(engine=engine, identity=facts.identity, log=log)
+    await container.follow()
+    facts.directory.mark(own_lease().id, "running")
+    facts.directory.close_sockets()
+    return Adopted(
+        kernel=RunningKernel(
+            container=container, facts=facts, endpoint=endpoint, started_at=found.started_at
+        ),
+        connection_info=connection_info,
+        kernel_info=kernel_info,
+        is_busy=is_busy,
+        notice=notice,
+    )
+
+
+def rebuild_record(found: ContainerInfo) -> dict[str, Any]:
+    """A lost record, from the container's labels and the kernel's own connection file.
+
+    Raises `KernelNotAdoptable` when either is missing; then nobody can have the key.
+    """
+    facts = AdoptableKernel.from_label(found.labels.get(labels.RECORD, ""), found.id)
+    info = _kernels_own(facts)
+    if not info:
+        raise KernelNotAdoptable(
+            f"The record of container {found.id[:12]} is lost, and so is the private directory "
+            f"{facts.directory.path} with its key. Nothing was changed; the container can only be "
+            "removed."
+        )
+    return {
+        "kernel_id": facts.identity.kernel_id,
+        "connection_info": info,
+        "container": facts.as_json(),
+        "owner": facts.directory.marked()[0],
+    }
+
+
+def _kernels_own(facts: AdoptableKernel) -> dict[str, Any]:
+    """The connection file that the kernel itself was given; empty when there is none."""
+    try:
+        path = facts.directory.path / CONNECTION_FILE.rpartition("/")[2]
+        info = json.loads(path.read_text(encoding="ascii"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return info if isinstance(info, dict) else {}
 
 
 async def check_identity(engine: Engine, identity: ContainerIdentity) -> None:

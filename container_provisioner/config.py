@@ -26,6 +26,7 @@ from .trait_types import (
     Names,
     Seconds,
     Size,
+    Span,
     Switch,
     Text,
     User,
@@ -217,6 +218,24 @@ class ContainerSettings(LoggingConfigurable):
         fresh). ``recreate``: nothing, a new container.
         """,
     )
+    on_server_exit = Choice(
+        ["stop", "keep"],
+        default_value="stop",
+        config=True,
+        help="""
+        What becomes of the kernel when the process that started it ends, however it ends, without
+        shutting it down. ``stop``, the default: it is removed, within seconds. ``keep``: it goes
+        on, what it prints is recorded, and the next server with the same root takes it over.
+        """,
+    )
+    max_idle = Span(
+        0.0,
+        config=True,
+        help="""
+        Seconds for which a kept kernel may do nothing while it has no server, before it is removed.
+        Default 0: for ever. While a server has it, that server's own culling counts.
+        """,
+    )
     pull_policy = Choice(
         ["missing", "always", "never"],
         default_value="missing",
@@ -285,6 +304,8 @@ class ContainerSettings(LoggingConfigurable):
             env=self.env,
             env_passthrough=tuple(self.env_passthrough),
             restart_mode=self.restart_mode,
+            on_server_exit=self.on_server_exit,
+            max_idle=self.max_idle,
             pull_policy=self.pull_policy,
             pull_timeout=self.pull_timeout,
             start_timeout=self.start_timeout,

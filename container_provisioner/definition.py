@@ -46,7 +46,7 @@ class LaunchRequest:
     connection_info: Mapping[str, Any]
     settings: Settings
     transport: Transport
-    independent: bool = False  # outlives this process
+    server: str = ""  # which server's kernel it is; empty is none's
 
 
 def container_spec(

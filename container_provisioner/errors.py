@@ -136,6 +136,27 @@ class KernelNotAdoptable(ContainerProvisionerError):
     exit_code = 7
 
 
+class KernelRuns(KernelNotAdoptable):
+    """A container of this kernel is there already and has not ended."""
+
+    def __init__(self, container_id: str) -> None:
+        self.container_id = container_id
+        super().__init__(
+            f"A kernel with this id runs already, in container {container_id[:12]}. "
+            "Nothing was changed."
+        )
+
+
+class RecordsLocked(ContainerProvisionerError):
+    """Another process keeps the records locked."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(
+            f"Another process keeps the records in {folder} locked. Is it stopped, or the folder "
+            "on a file system that hangs? Nothing was changed."
+        )
+
+
 class KernelDied(ContainerProvisionerError):
     """The kernel ended before it was ready; the message says why."""
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +14,6 @@ from .engine.calls import Engine
 from .engine.watcher import Watch
 from .errors import ContainerGone, EngineError, KernelNotAdoptable
 from .exits import ExitStatus, explain_exit, explain_start, format_size, log_tail
-from .store import KernelDirectory, RecordStore
 
 LOG_LINES = 20
 _LOOK_SECONDS = 0.02
@@ -34,18 +31,27 @@ class ContainerIdentity:
     argv: tuple[str, ...]
     spec_digest: str
     memory_limit: int | None = None  # bytes
+    on_server_exit: str = "stop"
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> ContainerIdentity:
         """Raises `KernelNotAdoptable` when a field is missing or of the wrong kind."""
         known = {name: fields.get(name) for name in cls.__dataclass_fields__}
         texts = {
-            name: value for name, value in known.items() if name not in ("argv", "memory_limit")
+            name: value
+            for name, value in known.items()
+            if name not in ("argv", "memory_limit", "on_server_exit")
         }
         missing = sorted(name for name, value in texts.items() if not isinstance(value, str))
         if missing:
             raise KernelNotAdoptable(f"The provisioner info lacks {', '.join(missing)}.")
-        return cls(**{**known, "argv": tuple(fields.get("argv") or ())})  # type: ignore[arg-type]
+        limit, policy = fields.get("memory_limit"), fields.get("on_server_exit")
+        return cls(
+            **texts,  # type: ignore[arg-type]
+            argv=tuple(map(str, fields.get("argv") or ())),
+            memory_limit=limit if isinstance(limit, int) else None,
+            on_server_exit="keep" if policy == "keep" else "stop",
+        )
 
 
 @dataclass(kw_only=True)
@@ -99,7 +105,6 @@ class KernelContainer:
         self.end_requested = True
         await self.engine.remove(self.identity.container_id)
         self.unfollow()
-        forget_at_exit(self.identity.container_name)
 
     async def explain(self, status: ExitStatus, *, starting: bool = False) -> str:
         """One line that says why it ended: the cause, which container, its last words."""
@@ -137,41 +142,3 @@ async def remove_launch(engine: Engine, name: str, launch_id: str) -> None:
         found = None
     if found is not None and found.labels.get(labels.LAUNCH_ID) == launch_id:
         await engine.remove(found.id)
-    forget_at_exit(name)
-
-
-# Containers that this process made and has not removed: name -> engine, launch and kernel. A
-# manager that is never shut down, or an interrupted start, leaves its kernel to the end of the
-# process, as LocalProvisioner's kernels notice the end of their parent.
-_ours: dict[str, tuple[Engine, str, str]] = {}
-
-
-def remove_at_exit(engine: Engine, name: str, launch_id: str, kernel_id: str) -> None:
-    """Remove the container and its files when this process ends, if nobody has by then."""
-    _ours[name] = (engine, launch_id, kernel_id)
-
-
-def forget_at_exit(name: str) -> None:
-    """It is gone, or is to outlive this process."""
-    _ours.pop(name, None)
-
-
-@atexit.register
-def _remove_all() -> None:
-    # The threads of the event loops have ended by now; the adapter's own verbs block.
-    while _ours:
-        name, (engine, launch_id, kernel_id) = _ours.popitem()
-        try:
-            found = engine.adapter.inspect(name)
-            if found.labels.get(labels.LAUNCH_ID) != launch_id:
-                continue  # another launch's now, and so are the files
-            engine.adapter.remove(found.id)
-        except ContainerGone:
-            pass
-        except EngineError:
-            continue
-        KernelDirectory.of(kernel_id).remove()
-        RecordStore().remove(kernel_id)
-
-
-os.register_at_fork(after_in_child=_ours.clear)

@@ -15,6 +15,7 @@ from .engine.calls import Engine
 from .errors import ContainerGone, ImageMissing, PullFailed, UserRefused
 from .policy import KernelUser
 from .spec import ContainerSpec
+from .store import own_lease, place_id
 
 # Between two lines about a pull in the log: a large image has thousands of steps.
 PROGRESS_SECONDS = 5.0
@@ -77,7 +78,10 @@ async def _accounts(engine: Engine, image_id: str) -> list[list[str]]:
     """The lines of the image's ``/etc/passwd``, split; empty when it has none."""
     name = f"image-lookup-{uuid.uuid4().hex[:12]}"
     spec = ContainerSpec(
-        name=name, image=image_id, argv=("true",), labels={labels.SCHEMA: labels.SCHEMA_VERSION}
+        name=name,
+        image=image_id,
+        argv=("true",),
+        labels=labels.owned(owner=own_lease().id, place=place_id()),
     )
     try:
         container = await engine.create(spec)

@@ -19,6 +19,18 @@ KERNEL_NAME = PREFIX + "kernel-name"
 OWNER_UID = PREFIX + "owner-uid"
 """The uid, on the host, of the process that launched the kernel."""
 
+OWNER = PREFIX + "owner"
+"""The lease of the process that created the container. With `PLACE`, names it for good."""
+
+PLACE = PREFIX + "place"
+"""The random name of the runtime directory in which the owner's lease and record stand."""
+
+ON_SERVER_EXIT = PREFIX + "on-server-exit"
+"""``stop`` or ``keep``: what happens to the container when its owner dies."""
+
+RECORD = PREFIX + "record"
+"""What the record says as well, as JSON; without the key and what the engine knows."""
+
 SPEC = PREFIX + "spec"
 """Digest of the container's definition: a restart in place needs an equal one."""
 
@@ -44,12 +56,27 @@ def container_name(kernel_id: str) -> str:
     return f"jupyter-kernel.{safe}-{digest}"  # a dot: no id that stands as it is gives that name
 
 
-def kernel_labels(*, kernel_id: str, launch_id: str, kernel_name: str, uid: int) -> dict[str, str]:
-    """The labels of a kernel's container."""
+def owned(*, owner: str, place: str) -> dict[str, str]:
+    """The labels of everything that is to end with its owner at the latest."""
+    return {OWNER: owner, PLACE: place, ON_SERVER_EXIT: "stop", SCHEMA: SCHEMA_VERSION}
+
+
+def kernel_labels(
+    *,
+    kernel_id: str,
+    launch_id: str,
+    kernel_name: str,
+    uid: int,
+    owner: str,
+    place: str,
+    on_server_exit: str,
+) -> dict[str, str]:
+    """The labels of a kernel's container that say whose it is."""
     return {
+        **owned(owner=owner, place=place),
+        ON_SERVER_EXIT: on_server_exit,
         KERNEL_ID: kernel_id,
         LAUNCH_ID: launch_id,
         KERNEL_NAME: kernel_name,
         OWNER_UID: str(uid),
-        SCHEMA: SCHEMA_VERSION,
     }

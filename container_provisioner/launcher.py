@@ -12,28 +12,25 @@ import logging
 import os
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from . import labels, workspace
+from .adoptable import AdoptableKernel, RunningKernel
 from .command import SOCKETS_DIR
 from .connection import Endpoint
 from .definition import LaunchRequest, container_spec, write_files
+from .engine.base import ContainerInfo
 from .engine.calls import Engine, to_the_end
 from .errors import CommandMissing, ConfigurationError, EngineError, KernelDied, StartTimeout
-from .handle import (
-    ContainerIdentity,
-    KernelContainer,
-    forget_at_exit,
-    remove_at_exit,
-    remove_launch,
-)
+from .handle import ContainerIdentity, KernelContainer, remove_launch
 from .host_environment import home_archive
 from .naming import clear_name, create_under_name
 from .policy import KernelUser, choose_user
 from .root import RootFilesystem, prepare_root
-from .spec import ContainerSpec, Mount
-from .store import KernelDirectory, runtime_folder
+from .spec import ContainerSpec
+from .store import KernelDirectory, own_lease, place_id, runtime_folder
 from .transports.base import LOOK_SECONDS
 from .workspace import Workspace
 
@@ -41,18 +38,6 @@ IPC_HINT = (
     " A kernel that cannot speak ipc (many that are not Python) needs transport='tcp' and "
     "network='bridge'."
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launched:
-    """A kernel that listens."""
-
-    container: KernelContainer
-    directory: KernelDirectory
-    endpoint: Endpoint
-    workspace: Workspace
-    mounts: tuple[Mount, ...]  # the notebook's folder, and what the user added
-    started_in: float  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +51,29 @@ class _Prepared:
     directory: KernelDirectory
     spec: ContainerSpec  # name and labels come with the launch
 
+    def facts(self, engine: Engine, identity: ContainerIdentity) -> AdoptableKernel:
+        """What another process has to know to take over."""
+        request, settings = self.request, self.request.settings
+        return AdoptableKernel(
+            engine_url=engine.url,
+            identity=identity,
+            directory=self.directory,
+            cwd=self.workspace.cwd,
+            mounts=(
+                *([self.workspace.mount] if self.workspace.mount else []),
+                *settings.mounts,
+            ),
+            kernel_name=request.kernel_name,
+            transport=settings.transport,
+            network=settings.network,
+            on_server_exit=settings.on_server_exit,
+            max_idle=settings.max_idle,
+            server=request.server,
+            folder=request.folder,
+            session_name=request.environment.get("JPY_SESSION_NAME", ""),
+            read_only=settings.read_only,
+        )
+
     def write_files(self) -> None:
         write_files(self.request, directory=self.directory, user=self.user, root=self.root)
 
@@ -75,8 +83,9 @@ async def launch(
     engine: Engine,
     log: logging.Logger,
     predecessor: KernelContainer | None = None,
-) -> Launched:
-    """Run the kernel and wait until it listens.
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> RunningKernel:
+    """Run the kernel and wait until it listens, or until it `is_wanted` no more.
 
     `predecessor` is the ended container of a restart: it is started again when it was made to an
     equal definition and ``restart_mode`` is ``in-place``, else removed. Raises the errors of this
@@ -94,18 +103,15 @@ async def launch(
         if container is None:
             container = await _create(prepared, engine, log, undo)
         undo.callback(container.unfollow)
-        endpoint = await _run(prepared, container)
+        endpoint, info = await _run(prepared, container, is_wanted)
         prepared.directory.close_sockets()
+        prepared.directory.mark(own_lease().id, "running")
         undo.pop_all()
-    return Launched(
+    return RunningKernel(
         container=container,
-        directory=prepared.directory,
+        facts=prepared.facts(engine, container.identity),
         endpoint=endpoint,
-        workspace=prepared.workspace,
-        mounts=(
-            *([prepared.workspace.mount] if prepared.workspace.mount else []),
-            *request.settings.mounts,
-        ),
+        started_at=info.started_at,
         started_in=time.monotonic() - began,
     )
 
@@ -143,10 +149,15 @@ async def _start_again(
 ) -> KernelContainer | None:
     """The predecessor, ready to be started; None when it has to be replaced, and is removed."""
     settings = prepared.request.settings
-    same = predecessor.identity.spec_digest == prepared.spec.digest()
+    same = (
+        predecessor.identity.spec_digest == prepared.spec.digest()
+        # A label, which cannot be changed.
+        and predecessor.identity.on_server_exit == settings.on_server_exit
+    )
     in_place = settings.restart_mode == "in-place"
     has_ended = predecessor.status is not None and not predecessor.status.removed
     if in_place and same and has_ended:
+        prepared.directory.mark(own_lease().id, "restarting")
         prepared.directory.open_sockets(prepared.user)
         prepared.write_files()
         return predecessor
@@ -166,9 +177,21 @@ async def _create(
     name = labels.container_name(request.kernel_id)
     await clear_name(engine, name, request.kernel_id)
     undo.callback(prepared.directory.remove)
-    prepared.directory.create(prepared.user)
+    owner = own_lease()
+    prepared.directory.create(prepared.user, owner.id)
     prepared.write_files()
     launch_id = uuid.uuid4().hex
+    identity = ContainerIdentity(
+        kernel_id=request.kernel_id,
+        launch_id=launch_id,
+        container_id="",  # the engine's to give
+        container_name=name,
+        image=prepared.root.title,
+        argv=prepared.root.argv,
+        spec_digest=prepared.spec.digest(),
+        memory_limit=settings.limits.memory,
+        on_server_exit=settings.on_server_exit,
+    )
     spec = replace(
         prepared.spec,
         name=name,
@@ -178,34 +201,26 @@ async def _create(
                 launch_id=launch_id,
                 kernel_name=request.kernel_name,
                 uid=os.getuid(),
+                owner=owner.id,
+                place=place_id(),
+                on_server_exit=settings.on_server_exit,
             ),
             labels.SPEC: prepared.spec.digest(),
+            labels.RECORD: prepared.facts(engine, identity).as_label(),
         },
     )
-    remove_at_exit(engine, name, launch_id, request.kernel_id)
     undo.push_async_callback(_quiet_undo, engine, name, launch_id, log)
     container_id = await create_under_name(engine, spec, request.kernel_id)
     if not settings.read_only:
         await engine.upload(container_id, "/", home_archive(prepared.user))
-    if request.independent:
-        forget_at_exit(name)
     return KernelContainer(
-        engine=engine,
-        log=log,
-        identity=ContainerIdentity(
-            kernel_id=request.kernel_id,
-            launch_id=launch_id,
-            container_id=container_id,
-            container_name=name,
-            image=prepared.root.title,
-            argv=prepared.root.argv,
-            spec_digest=prepared.spec.digest(),
-            memory_limit=settings.limits.memory,
-        ),
+        engine=engine, log=log, identity=replace(identity, container_id=container_id)
     )
 
 
-async def _run(prepared: _Prepared, container: KernelContainer) -> Endpoint:
+async def _run(
+    prepared: _Prepared, container: KernelContainer, is_wanted: Callable[[], bool]
+) -> tuple[Endpoint, ContainerInfo]:
     """Start the container and wait until its kernel listens on all channels."""
     request = prepared.request
     deadline = time.monotonic() + request.settings.start_timeout
@@ -225,7 +240,9 @@ async def _run(prepared: _Prepared, container: KernelContainer) -> Endpoint:
     else:
         sockets = prepared.directory.sockets
         endpoint = request.transport.resolve(sockets, info)
-    while endpoint is None or not await request.transport.listening(endpoint):
+    while is_wanted():
+        if endpoint and info and await request.transport.listening(endpoint):
+            return endpoint, info
         if container.status is not None:
             explanation = await container.explain(container.status, starting=True)
             hint = IPC_HINT if SOCKETS_DIR in explanation else ""  # it fails to make sense of it
@@ -233,7 +250,7 @@ async def _run(prepared: _Prepared, container: KernelContainer) -> Endpoint:
         if time.monotonic() > deadline:
             raise StartTimeout(await _explain_timeout(prepared, container))
         await asyncio.sleep(LOOK_SECONDS)
-    return endpoint
+    raise KernelDied("The kernel was shut down while it started.")
 
 
 async def _explain_timeout(prepared: _Prepared, container: KernelContainer) -> str:

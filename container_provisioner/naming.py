@@ -7,7 +7,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from . import labels
 from .engine.base import ContainerInfo
 from .engine.calls import Engine
-from .errors import ContainerGone, EngineError, KernelNotAdoptable, NameTaken
+from .errors import ContainerGone, EngineError, KernelRuns, NameTaken
 from .spec import ContainerSpec
 
 # A container that is being removed keeps its name until the engine is done with it.
@@ -18,7 +18,7 @@ async def create_under_name(engine: Engine, spec: ContainerSpec, kernel_id: str)
     """Create the container; returns its id.
 
     When the name is taken, look at who has it: the labels decide, not the name. An ended container
-    of the same kernel makes way. Raises `KernelNotAdoptable` for one that runs, `EngineError` for
+    of the same kernel makes way. Raises `KernelRuns` for one that runs, `EngineError` for
     one that is not the kernel's; nothing is changed then.
     """
     async for attempt in AsyncRetrying(
@@ -62,8 +62,5 @@ async def _make_way(engine: Engine, found: ContainerInfo, kernel_id: str) -> Non
             "not this kernel's. Rename or remove it."
         )
     if found.state in ("running", "paused", "restarting"):
-        raise KernelNotAdoptable(
-            f"A kernel with this id runs already, in container {found.id[:12]}, and belongs to "
-            "another process. Nothing was changed; shut that kernel down first."
-        )
+        raise KernelRuns(found.id)
     await engine.remove(found.id)

@@ -53,6 +53,8 @@ class Settings:
     env: Mapping[str, str] = field(default_factory=dict)
     env_passthrough: tuple[str, ...] = ()
     restart_mode: str = "in-place"
+    on_server_exit: str = "stop"  # or "keep"
+    max_idle: float = 0.0  # seconds without a server; 0 is for ever
     pull_policy: str = "missing"
     pull_timeout: float = 600.0
     start_timeout: float = 60.0

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from jupyter_client.connect import KernelConnectionInfo
-from jupyter_client.provisioning.local_provisioner import LocalProvisioner
-from traitlets import Unicode
 
 from . import workspace
-from .adoption import AdoptableKernel, check_identity
+from .adoptable import AdoptableKernel, RunningKernel
+from .adoption import adopt, check_identity, find_running
 from .command import container_command
 from .config import ContainerSettings
 from .connection import Endpoint, from_json, to_json
+from .container_process import ContainerProcess
 from .definition import LaunchRequest
 from .engine.calls import Engine
 from .engine.find import open_engine
@@ -29,132 +31,42 @@ from .errors import (
     ConfigurationError,
     ContainerProvisionerError,
     EngineError,
-    EngineUnavailable,
+    KernelNotAdoptable,
+    KernelRuns,
 )
 from .exits import ExitStatus
 from .handle import KernelContainer
-from .launcher import Launched, launch
-from .spec import Mount
-from .store import KernelDirectory, RecordStore
+from .launcher import launch
+from .ownership import Ownership
+from .policy import Settings
+from .store import KernelDirectory
 from .transports import transport_named
 
+# The provisioner that controls a kernel in this process, by kernel id.
+_in_control: weakref.WeakValueDictionary[str, ContainerProvisioner] = weakref.WeakValueDictionary()
 
-class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore[metaclass]
+
+class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore[metaclass]
     """Runs a kernel in a container of its own.
 
     Named in a kernelspec's ``metadata.kernel_provisioner`` as ``container-provisioner``, or for
     every kernelspec by ``JUPYTER_DEFAULT_PROVISIONER_NAME``. The traits are the settings.
     """
 
-    reason = Unicode(help="Why the kernel ended, in one line; empty while nothing is known.")
+    observers: list[Callable[[ContainerProvisioner], None]] = []
+    """Called in the launching event loop after each launch, restart and adoption."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.connection_info = KernelConnectionInfo()  # the base class has one for all instances
-        self._container: KernelContainer | None = None
-        self._directory: KernelDirectory | None = None  # once it is ours to remove
-        self._mounts: tuple[Mount, ...] = ()
-        self._records = RecordStore()
-        self._has_process = False
-        self._end_expected = False  # somebody asked for the shutdown or restart under way
-        self._died = False  # the last run ended by itself, and nobody has started another
-        self._launch_failure: ExitStatus | None = None
+        self.kernel_info: dict[str, Any] | None = None  # of an adopted kernel, as it answered
+        self.was_busy = False  # when it was adopted
+        self._notice = ""  # what there is to know of a kernel that was adopted
+        self._started_at, self._started_in = "", 0.0
+        self._ownership = Ownership(kernel_id=self.kernel_id, log=self.log)
         self._launching = asyncio.Lock()
         self._closed = False  # by a cleanup, for good unless it is launched again
         self._giving_up: asyncio.Task[None] | None = None
-        self._started_in = 0.0
-
-    # -- liveness ---------------------------------------------------------------------------
-
-    @property
-    def has_process(self) -> bool:
-        """True from launch or `load_provisioner_info` until the container's end was waited for."""
-        return self._has_process
-
-    async def poll(self) -> int | None:
-        """None while the container runs, or while nobody can tell; else its exit code.
-
-        137 is SIGKILL, which is also what the out-of-memory killer leaves; `reason` tells which.
-        A container removed behind our back reports 1. Compare with None: a clean exit is 0.
-        Reads the exit watcher; no engine call but one for the log when the kernel has died.
-        """
-        if not self._has_process:
-            return 0
-        status = self._status
-        if status is None:
-            return None
-        await self._notice_end(status)
-        return status.code
-
-    async def wait(self) -> int | None:
-        """The exit code, once the container has ended. The caller bounds the time."""
-        if not self._has_process:
-            return 0
-        status = self._launch_failure
-        if status is None and self._container is not None:
-            status = await self._container.wait()
-            await self._notice_end(status)
-        self._has_process = False
-        return status.code if status is not None else 0
-
-    @property
-    def _status(self) -> ExitStatus | None:
-        if self._launch_failure is not None:
-            return self._launch_failure
-        return self._container.status if self._container is not None else None
-
-    async def _notice_end(self, status: ExitStatus) -> None:
-        """Say once why a kernel ended that nobody asked to end."""
-        container = self._container
-        asked = self._end_expected or (container is not None and container.end_requested)
-        if asked or self._died or container is None:
-            return
-        self._died = True
-        self._tell(f"The kernel died: {await container.explain(status)}")
-
-    def _tell(self, reason: str) -> None:
-        """Into the server's log, and to whoever shows jupyter_server's kernel model."""
-        self.log.error("Kernel %s: %s", self.kernel_id, reason)
-        self._show(reason)
-
-    def _show(self, reason: str) -> None:
-        self.reason = reason
-        if self.parent is not None and self.parent.has_trait("reason"):
-            self.parent.reason = reason
-
-    # -- signals ----------------------------------------------------------------------------
-
-    async def send_signal(self, signum: int) -> None:
-        """To the kernel's whole process group. No error when nothing runs there any more."""
-        if self._has_process and self._container is not None:
-            try:
-                await self._container.signal(signum)
-            except EngineUnavailable as exc:
-                # A shutdown begins with a signal, and has to go on to `cleanup`.
-                if not getattr(self.parent, "shutting_down", False):
-                    raise
-                self.log.warning("Kernel %s: %s", self.kernel_id, exc)
-
-    async def kill(self, restart: bool = False) -> None:
-        """SIGKILL. Removes nothing: `restart` is not to be relied on here (jupyter_client#1061)."""
-        await self._end(signal.SIGKILL)
-
-    async def terminate(self, restart: bool = False) -> None:
-        """SIGTERM. Removes nothing, as `kill`."""
-        await self._end(signal.SIGTERM)
-
-    async def _end(self, signum: int) -> None:
-        if self._has_process and self._container is not None:
-            try:
-                await self._container.end(signum)
-            except EngineUnavailable as exc:  # the manager looks whether it has ended
-                self.log.warning("Kernel %s: %s", self.kernel_id, exc)
-
-    async def shutdown_requested(self, restart: bool = False) -> None:
-        """The kernel was sent a shutdown message: its end will be no surprise."""
-        if not restart and (status := self._status) is not None:
-            await self._notice_end(status)  # it died, and nobody has polled since
-        self._end_expected = True
 
     # -- launch -----------------------------------------------------------------------------
 
@@ -179,6 +91,7 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
             self._tell_manager(endpoint)
             added = (kwargs.get("env") or os.environ).keys() - os.environ.keys()
             kwargs = await super().pre_launch(**kwargs)
+            manager._launch_args.pop("adopt_only", None)  # not for a restart later
             kwargs["env"] = choose_environment(
                 kwargs["env"],
                 kernelspec=self.kernel_spec.env,
@@ -202,8 +115,12 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Start the container and wait until the kernel listens; returns the connection info.
 
-        Understands ``cwd``, ``env`` and ``independent``. ``stdout`` and ``stderr`` are refused
-        with a warning: what the kernel process writes goes to the engine's log.
+        A running container of this kernel, whose owner has died, is adopted instead; with
+        ``adopt_only=True`` nothing else is done.
+
+        Understands ``cwd``, ``env`` and ``independent`` (as ``on_server_exit = "keep"``).
+        ``stdout`` and ``stderr`` are refused with a warning: what the kernel process writes goes
+        to the engine's log.
 
         Raises `KernelDied`, `StartTimeout`, `EngineError` and `ConfigurationError`; nothing is
         left then. When a kernel that died is restarted, a failure is the next death instead, so
@@ -227,11 +144,12 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
                 words = f"{name}= is not supported; the engine keeps the kernel's output"
                 self.log.warning("Kernel %s: %s ('docker logs').", self.kernel_id, words)
         predecessor, self._container = self._container, None
+        self._notice = ""
         try:
             await self._launch(cmd, kwargs, predecessor)
         except BaseException as exc:
-            if self._directory is not None:
-                self._records.remove(self.kernel_id)  # of an earlier run
+            if self.facts is not None:
+                self._ownership.forget()  # an earlier run's record
             elif self.parent is not None and self.parent.transport == "ipc":
                 # Not to remove the sockets that it was told of: they may be another process's.
                 # (No longer a path than it was; a shutdown connects there, and nobody listens.)
@@ -245,17 +163,51 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
             self._died = True
             self._launch_failure = ExitStatus(code=1)
         if not restarting_dead:
-            self._show("")
+            self._show(self._notice)
         self._has_process = True
         self._end_expected = False
+        _in_control[self.kernel_id] = self
+        for observer in self.observers:
+            observer(self)
         return self.connection_info
 
     async def _launch(
         self, cmd: list[str], kwargs: dict[str, Any], predecessor: KernelContainer | None
     ) -> None:
         settings = self.settings()
+        engine = await self._open_engine(settings.engine, settings.engine_url)
+        guarded = asyncio.ensure_future(self._ownership.guard(engine.url))
+        try:
+            adopt_only = kwargs.pop("adopt_only", False)
+            if adopt_only or (predecessor is None and await self._runs_already(engine)):
+                await self._adopt(engine)
+                return
+            try:
+                request = self._request(cmd, kwargs, settings)
+                running = await launch(
+                    request, engine, self.log, predecessor, is_wanted=lambda: not self._closed
+                )
+            except KernelRuns:  # and its record is lost
+                await self._adopt(engine)
+            else:
+                self._take(running)
+                self._tell_launched(running)
+                await self._ownership.record(await self.get_provisioner_info(), keep=self.is_kept)
+        finally:
+            await guarded
+
+    async def _runs_already(self, engine: Engine) -> bool:
+        # Asks the engine only about a kernel that was here before: it costs a start nothing.
+        if not self._ownership.is_recorded:
+            return False
+        return await find_running(engine, self.kernel_id) is not None
+
+    def _request(self, cmd: list[str], kwargs: dict[str, Any], settings: Settings) -> LaunchRequest:
+        if kwargs.get("independent"):
+            settings = replace(settings, on_server_exit="keep")
         manager, spec = cast(Any, self.parent), self.kernel_spec  # pre_launch has seen it
-        request = LaunchRequest(
+        known = self.facts.folder if self.facts is not None else ""  # who adopts need not say
+        return LaunchRequest(
             kernel_id=self.kernel_id,
             kernel_name=manager.kernel_name,
             command=container_command(
@@ -267,37 +219,62 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
                 interpreter=sys.executable,
             ),
             environment=kwargs["env"],
-            folder=str(kwargs.get("cwd") or Path.cwd()),
+            folder=str(kwargs.get("cwd") or known or Path.cwd()),
             resource_dir=spec.resource_dir,
             connection_info=cast(dict[str, Any], self.connection_info),
             settings=settings,
             transport=transport_named(settings.transport, network=settings.network),
-            independent=bool(kwargs.get("independent")),
+            server=self._server,
         )
-        engine = await self._open_engine(settings.engine, settings.engine_url)
-        launched = await launch(request, engine, self.log, predecessor)
-        self._adopt(launched)
-        self._records.write(self.kernel_id, await self.get_provisioner_info())
 
-    def _adopt(self, launched: Launched) -> None:
-        identity = launched.container.identity
-        self._container, self._directory = launched.container, launched.directory
-        self._started_in, self._mounts = launched.started_in, launched.mounts
-        self.cwd = launched.workspace.cwd
-        self.ip = launched.endpoint.ip
+    @property
+    def _server(self) -> str:
+        """Whose kernel it is among the servers of one runtime directory: a server's root."""
+        return str(getattr(getattr(self.parent, "parent", None), "root_dir", ""))
+
+    async def _adopt(self, engine: Engine) -> None:
+        if self.kernel_id in _in_control:
+            raise KernelNotAdoptable(
+                "A kernel with this id runs already, and another manager of this process has it."
+            )
+        await self._ownership.settle_predecessor()
+        adopted = await adopt(self.kernel_id, engine, self._ownership.records, self.log)
+        self.kernel_info = dict(adopted.kernel_info) if adopted.kernel_info is not None else None
+        self.was_busy = adopted.is_busy
+        self.connection_info = cast(KernelConnectionInfo, adopted.connection_info)
+        self._take(adopted.kernel)
+        await self._ownership.record(await self.get_provisioner_info(), keep=self.is_kept)
+        identity = adopted.kernel.container.identity
+        self.log.info(
+            "Kernel %s adopted in container %s (image %s, %s). %s",
+            self.kernel_id,
+            identity.container_id[:12],
+            identity.image,
+            adopted.kernel.endpoint.transport,
+            adopted.notice,
+        )
+        self._notice = adopted.notice
+
+    def _take(self, running: RunningKernel) -> None:
+        self._container, self.facts = running.container, running.facts
+        self._started_at, self._started_in = running.started_at, running.started_in
+        self.cwd, self.ip = running.facts.cwd, running.endpoint.ip
         self.connection_info = cast(
-            KernelConnectionInfo, {**self.connection_info, **launched.endpoint.as_fields()}
+            KernelConnectionInfo, {**self.connection_info, **running.endpoint.as_fields()}
         )
         # The manager loads what we return only when its file says something else. After a restart
         # at the same address the file is right, and the manager has what `pre_launch` put there.
-        self._tell_manager(launched.endpoint)
+        self._tell_manager(running.endpoint)
+
+    def _tell_launched(self, running: RunningKernel) -> None:
+        identity = running.container.identity
         self.log.info(
             "Kernel %s started in container %s (image %s, %s) in %.2f s",
             self.kernel_id,
             identity.container_id[:12],
             identity.image,
-            launched.endpoint.transport,
-            launched.started_in,
+            running.endpoint.transport,
+            running.started_in,
         )
 
     def _tell_manager(self, endpoint: Endpoint) -> None:
@@ -325,12 +302,23 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
         """
         await super().cleanup(restart=restart)
         if restart:
+            self._note("restarting")
             return
         self._closed = True
-        async with self._launching:  # what a restart under way makes goes too
+        async with self._launching:  # what a restart under way makes goes too, and at once
             await self._remove_all()
 
+    async def detach(self) -> None:
+        """Let go of a kept kernel: it goes on, and another process may adopt it."""
+        if self._container is not None and self.facts is not None:
+            await self._ownership.release(await self.get_provisioner_info())
+            self._container.unfollow()
+        self.facts = None
+        self._container, self._has_process, self._closed = None, False, True
+        _in_control.pop(self.kernel_id, None)
+
     async def _remove_all(self) -> None:
+        self._note("ending")
         container, self._container = self._container, None
         if container is not None:
             try:
@@ -339,10 +327,12 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
                 self.log.warning("Kernel %s: its container is left behind: %s", self.kernel_id, exc)
                 container.unfollow()
         # Without a launch of ours they are another process's.
-        if self._directory is not None:
-            self._directory.remove()
-            self._records.remove(self.kernel_id)
-            self._directory = None
+        if self.facts is not None:
+            self._ownership.forget()
+            self.facts.directory.remove()
+            self.facts = None
+        if _in_control.get(self.kernel_id) is self:
+            del _in_control[self.kernel_id]
         self._has_process = self._died = False
 
     # -- what a server asks -----------------------------------------------------------------
@@ -361,22 +351,21 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
 
     def resolve_path(self, path: str) -> str | None:
         """The host's path of a path as the kernel sees it; None for what is not mounted there."""
-        return workspace.resolve(path, cwd=str(self.cwd or "/"), mounts=self._mounts)
+        mounts = self.facts.mounts if self.facts is not None else ()
+        return workspace.resolve(path, cwd=str(self.cwd or "/"), mounts=mounts)
 
     # -- persistence ------------------------------------------------------------------------
 
     async def get_provisioner_info(self) -> dict[str, Any]:
         """JSON-safe and complete: another process that loads it controls the kernel."""
         info = await super().get_provisioner_info()
-        info["connection_info"] = to_json(info["connection_info"])
-        if self._container is not None and self._directory is not None:
-            info["container"] = AdoptableKernel(
-                engine_url=self._container.engine.url,
-                identity=self._container.identity,
-                directory=self._directory,
-                cwd=str(self.cwd),
-                mounts=self._mounts,
-            ).as_json()
+        info["connection_info"] = to_json(cast(dict[str, Any], self.connection_info))
+        if self.facts is not None:
+            info |= {
+                "connection_file": str(getattr(self.parent, "connection_file", "")),
+                "container": self.facts.as_json(),
+                "started_at": self._started_at,
+            }
         return info
 
     async def load_provisioner_info(self, provisioner_info: dict[str, Any]) -> None:
@@ -393,6 +382,9 @@ class ContainerProvisioner(ContainerSettings, LocalProvisioner):  # type: ignore
         await super().load_provisioner_info({**local, **provisioner_info})
         self.connection_info = cast(KernelConnectionInfo, connection_info)
         self._container = KernelContainer(engine=engine, identity=kernel.identity, log=self.log)
-        self._directory, self._mounts, self.cwd = kernel.directory, kernel.mounts, kernel.cwd
+        self.facts, self.cwd = kernel, kernel.cwd
+        self._started_at = str(provisioner_info.get("started_at", ""))
         await self._container.follow()
+        if self.is_kept:
+            await self._ownership.succeed(engine.url)
         self._has_process = True

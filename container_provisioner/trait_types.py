@@ -72,6 +72,13 @@ class Seconds(Finite):
         super().__init__(default, min=0.001, **kwargs)
 
 
+class Span(Finite):
+    """A time in seconds; 0 is without end."""
+
+    def __init__(self, default: float, **kwargs: Any) -> None:
+        super().__init__(default, min=0.0, **kwargs)
+
+
 class Cores(Finite):
     """A number of processors; 0 is no limit."""
 

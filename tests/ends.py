@@ -28,6 +28,11 @@ async def end_of(kernel: Kernel, seconds: float = 30) -> Any:
 
 
 def left_below(runtime_dir: Path) -> list[Path]:
-    """Directories and records of kernels."""
+    """What is some kernel's: its directory, record and connection file, set-aside ones too."""
     ours = runtime_dir / "container-provisioner"
-    return [path for path in ours.rglob("*") if path.name != "records"]
+    of_all = ("records", "owners", "place", "guard", "sessions-")
+    return [
+        *(path for path in runtime_dir.glob("*") if path != ours),
+        *(path for path in ours.glob("*") if not path.name.startswith(of_all)),
+        *(path for path in ours.glob("records/*") if path.name != ".lock"),
+    ]

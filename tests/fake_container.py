@@ -15,6 +15,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 
 from container_provisioner.command import SOCKETS_DIR
@@ -38,6 +39,7 @@ class FakeContainer:
     spec: ContainerSpec
     id: str = field(default_factory=lambda: uuid.uuid4().hex * 2)
     state: State = "created"
+    started_at: str = ""
     exit_code: int = 0
     oom_killed: bool = False
     output: Path = field(default_factory=_output_file)
@@ -51,6 +53,7 @@ class FakeContainer:
 
     def run(self, on_end: Callable[[FakeContainer], object]) -> bool:
         """Start its process; False when there is no such program. `on_end` comes from a thread."""
+        self.started_at = datetime.now(timezone.utc).isoformat()
         self.ended.clear()
         self.oom_killed, self.state = False, "running"
         working_dir = self.spec.working_dir

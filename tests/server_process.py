@@ -58,7 +58,7 @@ class Server:
     def answers(self) -> bool:
         try:
             return self.call("GET", "status").ok
-        except (OSError, requests.ConnectionError):
+        except (OSError, ValueError, requests.ConnectionError):  # or the file is half written
             return False
 
     @property
@@ -97,18 +97,20 @@ class Server:
         eventually(lambda: self.delete(kernel_id) in (204, 404), f"{kernel_id} to be deleted")
 
     @contextlib.contextmanager
-    def channels(self, kernel_id: str, subprotocol: str = V1) -> Iterator[Channels]:
-        """The kernel's websocket, as a notebook opens it."""
-        session = Session(username="tests", session=uuid.uuid4().hex)
+    def channels(
+        self, kernel_id: str, subprotocol: str = V1, session: str = ""
+    ) -> Iterator[Channels]:
+        """The kernel's websocket, as a notebook opens it; `session` is that of an open page."""
+        own = Session(username="tests", session=session or uuid.uuid4().hex)
         socket = websocket.create_connection(
             f"{self.url.replace('http', 'ws', 1)}api/kernels/{kernel_id}/channels"
-            f"?session_id={session.session}",
+            f"?session_id={own.session}",
             header=[f"Authorization: token {TOKEN}"],
             subprotocols=[subprotocol] if subprotocol else None,
             timeout=SILENCE,
         )
         try:
-            yield Channels(socket, session, socket.getsubprotocol() or LEGACY)
+            yield Channels(socket, own, socket.getsubprotocol() or LEGACY)
         finally:
             socket.close()
 
@@ -187,14 +189,23 @@ class Channels:
 
 @contextlib.contextmanager
 def jupyter_server(
-    runtime_dir: Path, folder: Path, *options: str, **environment: str
+    runtime_dir: Path,
+    folder: Path,
+    *options: str,
+    module: str = "jupyter_server",
+    port: int = 0,
+    **environment: str,
 ) -> Iterator[Server]:
-    """Start a server on a free port in `folder`; at the end it is terminated, if it still runs."""
+    """Start a server in `folder`; at the end it is terminated, if it still runs.
+
+    Port 0 is any free one; another port has to be free.
+    """
     log_file = runtime_dir.parent / "server.log"
     with open(log_file, "wb") as log:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "jupyter_server", "--allow-root", "--ServerApp.port=0"),
+                *(sys.executable, "-m", module, "--allow-root"),
+                *(f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
                 f"--IdentityProvider.token={TOKEN}",
                 f"--ServerApp.root_dir={folder}",
                 *options,

@@ -1,109 +1,212 @@
-"""A second provisioner takes over a running kernel, and refuses what is not that kernel."""
+"""`start_kernel` with the id of a kernel whose owner has died takes that kernel over."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
-from jupyter_client.manager import AsyncKernelManager, KernelManager
+from jupyter_client.multikernelmanager import AsyncMultiKernelManager, MultiKernelManager
 
-from container_provisioner.errors import KernelNotAdoptable
-from container_provisioner.provisioner import ContainerProvisioner
-from container_provisioner.store import RecordStore
-
-from .conftest import Kernel, StartKernel
+from .conftest import Kernel, WriteKernelspec
+from .ends import end_of, left_below
+from .owners import StartOwner, find, owners
 
 pytestmark = pytest.mark.docker
 
-
-async def written(kernel: Kernel) -> dict[str, Any]:
-    """What a record holds."""
-    info: dict[str, Any] = json.loads(json.dumps(await kernel.provisioner.get_provisioner_info()))
-    return info
+TCP = {"profile": "dev", "transport": "tcp"}
+CURVE = {"transport_encryption": "required"}
+COUNT = "import time\nfor n in range(10**6): print(n, flush=True); time.sleep(0.1)"
 
 
-def newcomer(kernel: Kernel) -> ContainerProvisioner:
-    """Another process's provisioner for the same kernel id, before it did anything."""
-    return ContainerProvisioner(
-        kernel_id=kernel.provisioner.kernel_id,
-        kernel_spec=kernel.provisioner.kernel_spec,
-        parent=KernelManager(),
-    )
+@pytest.fixture
+def start_owner(folder: Path) -> Iterator[StartOwner]:
+    with owners(folder) as start:
+        yield start
 
 
-async def assert_unharmed(kernel: Kernel) -> None:
-    """A new client reaches it, and its record is there."""
+class Successor:
+    """A process that has managers, and none of the kernels yet."""
+
+    def __init__(self) -> None:
+        self.managers = AsyncMultiKernelManager()
+        self._adopted: list[Kernel] = []
+
+    async def adopt(self, kernel_id: str, **launch: Any) -> Kernel:
+        await self.managers.start_kernel(kernel_id=kernel_id, kernel_name="contained", **launch)
+        manager: Any = self.managers.get_kernel(kernel_id)
+        client = manager.client()
+        client.start_channels()
+        self._adopted.append(Kernel(manager, client))
+        return self._adopted[-1]
+
+    async def close(self) -> None:
+        for kernel in self._adopted:
+            kernel.client.stop_channels()
+        await self.managers.shutdown_all(now=True)
+
+
+@pytest.fixture
+async def successor(runtime_dir: Path) -> AsyncIterator[Successor]:
+    successor = Successor()
+    yield successor
+    await successor.close()
+
+
+@pytest.mark.parametrize(
+    ("stanza", "manager"),
+    [({}, {}), (TCP, {}), ({}, CURVE), (TCP, CURVE)],
+    ids=["ipc", "tcp", "ipc-curve", "tcp-curve"],
+)
+async def test_a_kernel_is_taken_over_whole(
+    kernelspec: WriteKernelspec,
+    start_owner: StartOwner,
+    successor: Successor,
+    docker_client: docker.DockerClient,
+    folder: Path,
+    runtime_dir: Path,
+    stanza: dict[str, Any],
+    manager: dict[str, Any],
+) -> None:
+    """F4, F5: with the keys of the first process, which the second one knows nothing of."""
+    kernelspec(**stanza, on_server_exit="keep")
+    owner = start_owner(manager=manager)
+    kernel_id, container = owner.kernel_id, find(docker_client, owner.kernel_id)
+    owner.die()
+
+    kernel = await successor.adopt(kernel_id)
+    assert await kernel.manager.is_alive()
+    assert (kernel.manager.kernel_id, kernel.container_id) == (kernel_id, container.id)
+    assert (kernel.manager.curve_secretkey is not None) == bool(manager)
+    await kernel.ready()
+    assert await kernel.run("x") == "1"
+    assert kernel.provisioner.resolve_path(".") == str(folder)
+
+    message_id = kernel.client.execute("print('started')\nwhile True: pass")
+    while (await kernel.client.get_iopub_msg(timeout=30))["msg_type"] != "stream":
+        pass
+    await kernel.manager.interrupt_kernel()
+    reply = await kernel.client.get_shell_msg(timeout=30)
+    assert reply["parent_header"]["msg_id"] == message_id
+    assert reply["content"]["ename"] == "KeyboardInterrupt"
+
+    await kernel.restart()
+    assert "NameError" in await kernel.run("x")
+    assert (kernel.manager.kernel_id, kernel.container_id) == (kernel_id, container.id)
+    assert kernel.provisioner.resolve_path(".") == str(folder)
+
+    kernel.client.stop_channels()
+    await successor.managers.shutdown_kernel(kernel_id)
+    assert find(docker_client, kernel_id) is None
+    assert left_below(runtime_dir) == []
+
+
+def test_a_blocking_manager_adopts_as_well(
+    kernelspec: WriteKernelspec,
+    start_owner: StartOwner,
+    docker_client: docker.DockerClient,
+    runtime_dir: Path,
+) -> None:
+    """F4"""
+    kernelspec(on_server_exit="keep")
+    owner = start_owner()
+    container = find(docker_client, owner.kernel_id)
+    owner.die()
+
+    managers = MultiKernelManager()
+    managers.start_kernel(kernel_id=owner.kernel_id, kernel_name="contained")
+    manager: Any = managers.get_kernel(owner.kernel_id)
+    client = manager.client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=30)
+        reply = client.execute_interactive(
+            "assert x == 1", timeout=30, output_hook=lambda message: None
+        )
+        assert reply["content"]["status"] == "ok"
+        assert manager.is_alive()
+        assert find(docker_client, owner.kernel_id).id == container.id
+    finally:
+        client.stop_channels()
+        managers.shutdown_all(now=True)
+    assert find(docker_client, owner.kernel_id) is None
+    assert left_below(runtime_dir) == []
+
+
+async def test_a_running_cell_goes_on_and_can_be_interrupted(
+    kernelspec: WriteKernelspec, start_owner: StartOwner, successor: Successor
+) -> None:
+    """F4, F30: busy stays busy."""
+    kernelspec(on_server_exit="keep")
+    owner = start_owner(code=COUNT)
+    owner.die()
+
+    kernel = await successor.adopt(owner.kernel_id)
+    assert kernel.provisioner.was_busy
+    assert (await kernel.client.get_iopub_msg(timeout=30))["msg_type"] == "stream"
+    await kernel.manager.interrupt_kernel()
+    await kernel.ready()
+    assert await kernel.run("(x, n < 10**6 - 1)") == "(1, True)"
+
+
+async def test_the_next_death_of_an_adopted_kernel_is_noticed(
+    kernelspec: WriteKernelspec, start_owner: StartOwner, successor: Successor
+) -> None:
+    """F30"""
+    kernelspec(on_server_exit="keep")
+    owner = start_owner()
+    owner.die()
+
+    kernel = await successor.adopt(owner.kernel_id)
+    kernel.manager.stop_restarter()
+    await kernel.ready()
+    kernel.client.execute("import os; os._exit(3)")
+    assert await end_of(kernel) == 3
+    assert "it ended with exit code 3" in kernel.provisioner.reason
+
+
+async def test_an_adopted_kernel_that_dies_is_restarted(
+    kernelspec: WriteKernelspec, start_owner: StartOwner, successor: Successor, folder: Path
+) -> None:
+    """F30: by jupyter_client's restarter, under the same id."""
+    kernelspec(on_server_exit="keep")
+    owner = start_owner()
+    owner.die()
+    successor.managers.kernel_manager_class = "jupyter_client.ioloop.AsyncIOLoopKernelManager"
+
+    kernel = await successor.adopt(owner.kernel_id)
+    await kernel.ready()
+    container_id = kernel.container_id
+    kernel.client.execute("import os; os._exit(3)")
+    assert await end_of(kernel) == 3
+    restarted = asyncio.Event()
+    kernel.manager.add_restart_callback(restarted.set)
+    await asyncio.wait_for(restarted.wait(), 60)
+    while await kernel.provisioner.poll() is not None:
+        await asyncio.sleep(0.05)
     kernel.reconnect()
     await kernel.ready()
-    assert await kernel.run("1 + 1") == "2"
-    kernel_id = kernel.provisioner.kernel_id
-    assert RecordStore().read(kernel_id) == await written(kernel)
+    assert "NameError" in await kernel.run("x")
+    assert (kernel.provisioner.kernel_id, kernel.container_id) == (owner.kernel_id, container_id)
 
 
-async def test_a_kernel_can_be_controlled_by_another_provisioner(start_kernel: StartKernel) -> None:
-    """F4, F5: alive, not dead; told apart by its labels; unknown fields do not matter."""
-    kernel = await start_kernel()
-    second = newcomer(kernel)
-    await second.load_provisioner_info({**await written(kernel), "later": {"version": 9}})
-    assert (second.has_process, await second.poll()) == (True, None)
-    assert second.connection_info == kernel.provisioner.connection_info
-    assert second.resolve_path(".") == kernel.provisioner.resolve_path(".")
-    await second.kill()
-    assert await second.wait() == 137
-
-
-async def test_a_container_that_is_not_the_kernels_is_left_alone(
-    start_kernel: StartKernel, docker_client: docker.DockerClient
-) -> None:
-    """F32: the id is right, and the labels are those of somebody else."""
-    kernel, other = await start_kernel(), await start_kernel()
-    info = await written(kernel)
-    identity = info["container"]["identity"]
-    for wrong in (
-        {"launch_id": "another"},
-        {"container_id": other.container_id},
-        {"container_id": identity["container_name"]},
-    ):
-        forged = {**info["container"], "identity": {**identity, **wrong}}
-        second = newcomer(kernel)
-        with pytest.raises(KernelNotAdoptable, match="Nothing was changed"):
-            await second.load_provisioner_info({**info, "container": forged})
-        await second.cleanup()
-        assert not second.has_process
-    assert docker_client.containers.get(other.container_id).status == "running"
-    await assert_unharmed(kernel)
-
-
-async def test_a_second_start_of_a_running_kernel_is_refused_and_changes_nothing(
-    start_kernel: StartKernel,
-) -> None:
-    """F3, F32: not its sockets, not its record, and not at the clean-up either."""
-    kernel = await start_kernel()
-    second = AsyncKernelManager(
-        kernel_name=kernel.manager.kernel_name, kernel_id=kernel.provisioner.kernel_id
-    )
-    with pytest.raises(KernelNotAdoptable, match="runs already"):
-        await second.start_kernel()
-    await second.cleanup_resources()
-    assert second.provisioner is not None
-    await second.provisioner.cleanup()
-    await assert_unharmed(kernel)
-
-
-async def test_a_container_that_is_gone_is_a_kernel_that_has_ended(
-    start_kernel: StartKernel,
+async def test_a_kernel_that_ended_before_it_was_adopted_is_started_anew(
+    kernelspec: WriteKernelspec,
+    start_owner: StartOwner,
+    successor: Successor,
     docker_client: docker.DockerClient,
-    our_containers: Callable[[], list[str]],
 ) -> None:
-    """F12"""
-    kernel = await start_kernel()
-    info = await written(kernel)
-    docker_client.containers.get(kernel.container_id).remove(force=True)
-    second = newcomer(kernel)
-    await second.load_provisioner_info(info)
-    assert (second.has_process, await second.poll(), await second.wait()) == (True, 1, 1)
-    await second.cleanup()
-    assert info["container"]["identity"]["container_name"] not in our_containers()
+    """F12: the id is free again; what ended makes way."""
+    kernelspec(on_server_exit="keep")
+    owner = start_owner()
+    owner.die()
+    ended = find(docker_client, owner.kernel_id)
+    ended.kill()
+
+    kernel = await successor.adopt(owner.kernel_id)
+    await kernel.ready()
+    assert "NameError" in await kernel.run("x")
+    assert find(docker_client, owner.kernel_id).id == kernel.container_id != ended.id

@@ -17,6 +17,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from .conftest import StartKernel, WriteKernelspec
+from .ends import left_below
 
 pytestmark = pytest.mark.docker
 
@@ -57,7 +58,7 @@ def run(program: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess
 @pytest.fixture
 def files_left(runtime_dir: Path) -> Callable[[], list[Path]]:
     """Files in Jupyter's runtime directory: connection files, records, sockets."""
-    return lambda: [path for path in runtime_dir.rglob("*") if not path.is_dir()]
+    return lambda: left_below(runtime_dir)
 
 
 @pytest.fixture(params=["stanza", "default"])

@@ -11,6 +11,7 @@ import pytest
 from container_provisioner import labels
 
 from .conftest import own_jupyter, shared_folder, write_kernelspec
+from .ends import left_below
 from .server_process import LEGACY, V1, Server, eventually, jupyter_server
 
 pytestmark = pytest.mark.docker
@@ -253,5 +254,4 @@ def test_a_server_that_is_terminated_leaves_nothing(containers_of: ContainersOf,
             kernel_ids = [server.start(name, path="") for name in ("ipc", "tcp")]
             assert server.stop() == 0
         assert [containers_of(kernel_id) for kernel_id in kernel_ids] == [[], []]
-        files = [path.name for path in runtime.rglob("*") if not path.is_dir()]
-        assert files == ["jupyter_cookie_secret"]
+        assert [path.name for path in left_below(runtime)] == ["jupyter_cookie_secret"]

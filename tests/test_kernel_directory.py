@@ -21,7 +21,7 @@ as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root to give files 
 @pytest.fixture
 def directory(tmp_path: Path) -> KernelDirectory:
     directory = KernelDirectory(tmp_path / "kernel")
-    directory.create(ME)
+    directory.create(ME, "owner")
     return directory
 
 
@@ -76,13 +76,14 @@ def sockets_of(user: KernelUser) -> tuple[str, int, int]:
 def test_everything_is_for_the_kernels_user_only(tmp_path: Path, user: KernelUser) -> None:
     """F7: 0600 for the uid in the container."""
     directory = KernelDirectory(tmp_path / "kernel")
-    directory.create(user)
+    directory.create(user, "owner")
     directory.write("connection.json", "{}", user)
     directory.write("passwd", "root", user, mode=0o644)
     ids = (user.uid, user.gid)
     assert listing(directory.path) == {
         ".": ("drwx------", *ids),
         "connection.json": ("-rw-------", *ids),
+        "owner": ("-rw-------", *vars(ME).values()),
         "passwd": ("-rw-r--r--", *ids),
         "resources": ("drwx------", *ids),
         "sockets": sockets_of(user),
@@ -95,7 +96,7 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         directory = KernelDirectory(tmp_path / "kernel")
-        directory.create(ME)
+        directory.create(ME, "owner")
         directory.write("file", "text", ME, mode=0o644)
     finally:
         os.umask(before)
@@ -103,6 +104,7 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
     assert modes == {
         ".": "drwx------",
         "file": "-rw-r--r--",
+        "owner": "-rw-------",
         "resources": "drwx------",
         "sockets": sockets_of(ME)[0],
     }
@@ -112,8 +114,8 @@ def test_a_predecessors_leftovers_are_removed(directory: KernelDirectory) -> Non
     """F36"""
     directory.write("file", "text", ME)
     (directory.sockets / "k-1").touch()
-    directory.create(ME)
-    assert list(listing(directory.path)) == [".", "resources", "sockets"]
+    directory.create(ME, "owner")
+    assert list(listing(directory.path)) == [".", "owner", "resources", "sockets"]
 
 
 @pytest.mark.parametrize("text", ["", "a\r\nb\n", "schön", "bytes \udcff that are no text"])
@@ -122,7 +124,7 @@ def test_text_is_written_as_it_is(directory: KernelDirectory, text: str) -> None
     directory.write("file", "before", ME)
     directory.write("file", text, ME)
     assert (directory.path / "file").read_bytes() == os.fsencode(text)
-    assert list(listing(directory.path)) == [".", "file", "resources", "sockets"]
+    assert list(listing(directory.path)) == [".", "file", "owner", "resources", "sockets"]
 
 
 @pytest.mark.parametrize("planted", ["file", ".file.new"])
@@ -160,7 +162,7 @@ def test_odd_content_of_the_sockets_is_cleared(directory: KernelDirectory, victi
     before = listing(victim)
     fill(directory.sockets, victim)
     directory.open_sockets(ME)
-    assert list(listing(directory.path)) == [".", "resources", "sockets"]
+    assert list(listing(directory.path)) == [".", "owner", "resources", "sockets"]
     assert listing(victim) == before
 
 
@@ -175,7 +177,7 @@ def test_a_kernel_can_make_nothing_more_once_its_sockets_are_there(
         status = directory.sockets.stat()
         return status.st_uid == user.uid, status.st_mode & 0o777
 
-    directory.create(user)
+    directory.create(user, "owner")
     assert facts() == (False, 0o777)
     directory.close_sockets()
     assert facts() == (False, 0o755)

@@ -60,7 +60,18 @@ def test_no_id_is_made_up_to_have_the_name_of_another(kernel_id: str) -> None:
 
 
 def test_labels_say_whose_a_container_is() -> None:
-    assert kernel_labels(kernel_id="k 1", launch_id="l", kernel_name="contained", uid=1000) == {
+    assert kernel_labels(
+        kernel_id="k 1",
+        launch_id="l",
+        kernel_name="contained",
+        uid=1000,
+        owner="o",
+        place="p",
+        on_server_exit="keep",
+    ) == {
+        "io.github.container-provisioner.owner": "o",
+        "io.github.container-provisioner.place": "p",
+        "io.github.container-provisioner.on-server-exit": "keep",
         "io.github.container-provisioner.kernel-id": "k 1",
         "io.github.container-provisioner.launch-id": "l",
         "io.github.container-provisioner.kernel-name": "contained",

@@ -17,8 +17,10 @@ LAYERS = [
     ["errors", "labels", "exits"],
     ["spec", "policy", "command", "connection", "environment", "workspace"],
     ["engine", "transports", "store"],
-    ["host_environment", "image", "root", "handle", "definition", "naming", "launcher", "adoption"],
-    ["trait_types", "config", "provisioner"],
+    ["host_environment", "image", "root", "handle", "definition", "naming"],
+    ["adoptable", "greeting", "adoption", "guard", "ownership", "launcher"],
+    ["trait_types", "config", "container_process", "provisioner"],
+    ["attach", "server"],
 ]
 ADAPTERS = LAYERS[2]
 ORDER = [module for layer in LAYERS for module in layer]
@@ -29,9 +31,11 @@ LIBRARIES = {
     "requests": {"engine"},
     "urllib3": {"engine"},
     "tenacity": {"engine", "naming"},
-    "traitlets": {"trait_types", "config", "provisioner"},
-    "jupyter_client": {"provisioner"},
-    "jupyter_core": {"store"},
+    "traitlets": {"trait_types", "config", "container_process", "attach", "server"},
+    "jupyter_client": {"container_process", "provisioner", "greeting", "guard", "attach"},
+    "jupyter_core": {"store", "attach"},
+    "jupyter_server": {"server"},
+    "zmq": {"greeting", "guard"},
 }
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

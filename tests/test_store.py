@@ -1,8 +1,7 @@
-"""What is kept on disk: private directories whose sockets' paths fit, and records."""
+"""Where things are kept on disk: private directories whose sockets' paths fit."""
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import stat
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container_provisioner.errors import ConfigurationError, KernelNotAdoptable
+from container_provisioner.errors import ConfigurationError
 from container_provisioner.policy import KernelUser
 from container_provisioner.store import (
     KernelDirectory,
@@ -36,7 +35,7 @@ def places(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime_dir.parent / "xdg"))
     base = runtime_dir.parent / "tmp"
     base.mkdir()
-    monkeypatch.setattr("container_provisioner.store.LAST_RESORT", str(base))
+    monkeypatch.setattr("container_provisioner.store.places.LAST_RESORT", str(base))
     monkeypatch.setattr("tempfile.tempdir", str(base))
     return runtime_dir.parent
 
@@ -90,10 +89,10 @@ def test_a_kernels_sockets_always_have_room(name: str) -> None:
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.delenv("XDG_RUNTIME_DIR", raising=False)
-        patch.setattr("container_provisioner.store.LAST_RESORT", base)
+        patch.setattr("container_provisioner.store.places.LAST_RESORT", base)
         patch.setattr("tempfile.tempdir", f"{base}/{LONG}")
         directory = KernelDirectory(private_root(Path(base, f"r{name}")) / short_name("k"))
-        directory.create(ME)
+        directory.create(ME, "0123456789abcdef")
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(f"{directory.sockets}/k-5")
 
@@ -140,66 +139,3 @@ def test_short_names_are_hexadecimal_and_distinct(one: str, other: str) -> None:
     assert len(short_name(one)) == 12
     assert int(short_name(one), 16) >= 0
     assert (short_name(one) == short_name(other)) is (one == other)
-
-
-INFO = {"kernel_id": "k/../1", "key": "secret", "ä": [1]}
-
-
-@pytest.fixture
-def records(tmp_path: Path) -> RecordStore:
-    return RecordStore(tmp_path / "records")
-
-
-def test_a_record_is_private_whatever_the_umask(records: RecordStore) -> None:
-    before = os.umask(0)
-    try:
-        records.write("k/../1", INFO)
-    finally:
-        os.umask(before)
-    assert records.read("k/../1") == INFO
-    assert records.path("k/../1").parent == records.folder
-    assert [path.name for path in records.folder.iterdir()] == [records.path("k/../1").name]
-    assert (mode(records.folder), mode(records.path("k/../1"))) == (0o700, 0o600)
-
-
-def test_a_record_is_replaced_whole_and_not_followed(records: RecordStore, tmp_path: Path) -> None:
-    records.folder.mkdir()
-    (tmp_path / "victim").write_text("precious")
-    records.path("k/../1").symlink_to(tmp_path / "victim")
-    records.write("k/../1", INFO)
-    assert records.read("k/../1") == INFO
-    assert (tmp_path / "victim").read_text() == "precious"
-
-
-def test_a_record_that_cannot_be_written_changes_nothing(records: RecordStore) -> None:
-    records.write("k/../1", INFO)
-    with pytest.raises(TypeError):
-        records.write("k/../1", {**INFO, "key": b"bytes"})
-    assert records.read("k/../1") == INFO
-    assert len(list(records.folder.iterdir())) == 1
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"[]", b"null", b"{}", b'{"kernel_id": "other"}', b"\xff\xfe", b"[" * 100_000],
-)
-def test_a_torn_or_foreign_record_is_refused(records: RecordStore, content: bytes) -> None:
-    records.write("k", {"kernel_id": "k"})
-    records.path("k").write_bytes(content)
-    with pytest.raises(KernelNotAdoptable, match=r"The record .* (cannot be read|is not one of)"):
-        records.read("k")
-
-
-def test_a_missing_record(records: RecordStore) -> None:
-    with pytest.raises(KernelNotAdoptable, match="cannot be read"):
-        records.read("k")
-    records.remove("k")
-    records.write("k", {"kernel_id": "k"})
-    records.remove("k")
-    with pytest.raises(KernelNotAdoptable):
-        records.read("k")
-
-
-def test_records_are_plain_json(records: RecordStore) -> None:
-    records.write("k", {"kernel_id": "k"})
-    assert json.loads(records.path("k").read_text()) == {"kernel_id": "k"}

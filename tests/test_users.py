@@ -70,7 +70,7 @@ async def test_private_files_are_the_kernels_own(
     """F7, and F38 for the home, which is uploaded where the root filesystem can be written."""
     kernel = await start_kernel(**stanza)
     assert await seen(kernel, OWNED) == owned_by(uid, gid)
-    directory = kernel.provisioner._directory.path
+    directory = kernel.provisioner.facts.directory.path
     assert stat.filemode(directory.stat().st_mode) == "drwx------"
     assert stat.filemode(directory.parent.stat().st_mode) == "drwx------"
 

@@ -28,6 +28,7 @@ class ContainerInfo:
     exit_code: int = 0
     oom_killed: bool = False
     error: str = ""
+    started_at: str = ""  # the present or last run; another one after a restart from outside
     addresses: Mapping[str, str] = field(default_factory=dict)  # network name -> IP address
     published: Mapping[int, tuple[str, int]] = field(default_factory=dict)  # inside -> host, port
 

@@ -248,6 +248,7 @@ class _DockerEvents:
 def container_info(body: Mapping[str, Any]) -> ContainerInfo:
     """``GET /containers/{id}/json`` as a value. Missing parts are empty, whatever the network."""
     state = body["State"]
+    started = state.get("StartedAt") or ""  # the year 1 when it never was
     settings = body.get("NetworkSettings") or {}
     addresses = {
         name: (network or {}).get("IPAddress") or ""
@@ -266,6 +267,7 @@ def container_info(body: Mapping[str, Any]) -> ContainerInfo:
         exit_code=state.get("ExitCode") or 0,
         oom_killed=bool(state.get("OOMKilled")),
         error=state.get("Error") or "",
+        started_at="" if started.startswith("0001-") else started,
         addresses={name: address for name, address in addresses.items() if address},
         published=published,
     )

@@ -62,7 +62,9 @@ async def open_engine(
                     raise
                 tried.append((place, _reason(exc)))
                 continue
-            engine = _engines.setdefault(place, engine)
+            if (first := _engines.setdefault(place, engine)) is not engine:
+                engine.close()  # somebody else opened it meanwhile
+                engine = first
         if log is not None:
             engine.watcher.log = log
         return engine

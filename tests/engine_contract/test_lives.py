@@ -43,17 +43,21 @@ def test_a_container_is_created_runs_and_ends(
     assert spec.labels.items() <= created.labels.items()
     engine.start(container)
     engine.start(container)  # quiet: it runs already
-    assert engine.inspect(container) == replace(created, state="running")
+    running = engine.inspect(container)
+    assert running == replace(created, state="running", started_at=running.started_at)
+    assert created.started_at == "" != running.started_at
     engine.signal(container, signal.SIGTERM)
-    assert ended(engine, container) == replace(created, state="exited", exit_code=143)
+    assert ended(engine, container) == replace(running, state="exited", exit_code=143)
 
 
 def test_a_container_can_be_started_again(engine: ContainerEngine, spec: ContainerSpec, run: Make):
     container = run(shell(spec, "echo once more; exit 3"))
-    ended(engine, container)
+    first = ended(engine, container)
     engine.start(container)
     wait(lambda: engine.logs(container, 5) == "once more\nonce more\n")
-    assert ended(engine, container).exit_code == 3
+    again = ended(engine, container)
+    assert again.exit_code == 3
+    assert again.started_at > first.started_at
 
 
 def test_exit_code_and_last_words_are_reported_every_time(

@@ -17,12 +17,14 @@ import pytest
 import zmq.asyncio
 from jupyter_client.manager import AsyncKernelManager
 
+from container_provisioner import ownership
 from container_provisioner import provisioner as provisioner_module
 from container_provisioner.engine import find
 from container_provisioner.engine.find import open_engine
-from container_provisioner.store import RecordStore, private_root
+from container_provisioner.store import runtime_folder
 
 from ..conftest import WriteKernelspec
+from ..ends import left_below
 from ..fake_container import FakeContainer
 from ..fake_engine import FakeEngine
 
@@ -81,8 +83,11 @@ class Launches:
     def left(self) -> list[str]:
         """Containers, directories and records that exist."""
         names = [container.spec.name for container in self.fake.containers.values()]
-        files = [path for path in private_root().rglob("*") if path != RecordStore().folder]
-        return names + sorted(map(str, files))
+        return names + sorted(map(str, left_below(runtime_folder())))
+
+
+async def no_guard(do: str, **facts: Any) -> dict[str, Any]:
+    return {}
 
 
 @pytest.fixture
@@ -94,6 +99,8 @@ async def launches(
     opens = functools.partial(open_engine, adapter=lambda url: fake)
     monkeypatch.setattr(provisioner_module, "open_engine", opens)
     monkeypatch.setenv("CONTAINER_PROVISIONER_ENGINE_URL", fake.url)
+    # It would look for an engine at the fake's URL.
+    monkeypatch.setattr(ownership, "ask_guard", no_guard)
     launches = Launches(fake, kernelspec, folder)
     yield launches
     fake.before.clear()

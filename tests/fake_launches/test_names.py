@@ -24,7 +24,13 @@ def other_container(
 ) -> str:
     """Made by somebody else; with our labels when it is of a kernel."""
     ours = labels.kernel_labels(
-        kernel_id=kernel_id or "", launch_id=OTHER_LAUNCH, kernel_name="python3", uid=0
+        kernel_id=kernel_id or "",
+        launch_id=OTHER_LAUNCH,
+        kernel_name="python3",
+        uid=0,
+        owner="another",
+        place="another",
+        on_server_exit="stop",
     )
     spec = ContainerSpec(name=name, image=IMAGE, argv=argv, labels=ours if kernel_id else {})
     return fake.create(spec)

@@ -1,0 +1,115 @@
+"""What another process needs to control a kernel: the part ``container`` of provisioner info."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .connection import Endpoint
+from .errors import KernelNotAdoptable
+from .handle import ContainerIdentity, KernelContainer
+from .spec import Mount
+from .store import KernelDirectory
+
+SCHEMA = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdoptableKernel:
+    """JSON-safe. What has a default is newer than schema 1, which is still read."""
+
+    engine_url: str
+    identity: ContainerIdentity
+    directory: KernelDirectory
+    cwd: str  # in the container
+    mounts: tuple[Mount, ...]  # the notebook's folder, and what the user added
+    kernel_name: str = ""
+    transport: str = ""  # ipc, tcp or network
+    network: str = ""
+    on_server_exit: str = "stop"
+    max_idle: float = 0.0  # seconds; 0 is for ever
+    server: str = ""  # which of the servers that share a runtime directory; empty is none
+    folder: str = ""  # the notebook's, on the host
+    session_name: str = ""  # JPY_SESSION_NAME
+    read_only: bool = True  # nothing of the user's can be in the container
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            **vars(self),
+            "identity": vars(self.identity),
+            "directory": str(self.directory.path),
+            "mounts": [vars(mount) for mount in self.mounts],
+        }
+
+    def as_label(self) -> str:
+        """The same as text, for a container that has no id yet."""
+        return json.dumps(self.as_json())
+
+    @classmethod
+    def from_label(cls, text: str, container_id: str) -> AdoptableKernel:
+        """Raises `KernelNotAdoptable` for what is not such a text."""
+        try:
+            fields = json.loads(text)
+            fields["identity"]["container_id"] = container_id
+            return cls.from_json(
+                {"kernel_id": fields["identity"]["kernel_id"], "container": fields}
+            )
+        except (ValueError, TypeError, KeyError, RecursionError) as exc:
+            raise KernelNotAdoptable(
+                f"The labels of container {container_id[:12]} do not describe a kernel."
+            ) from exc
+
+    @classmethod
+    def from_json(cls, info: Mapping[str, Any]) -> AdoptableKernel:
+        """From a whole provisioner info. Unknown fields are ignored.
+
+        Raises `KernelNotAdoptable` for one that is of no container, of two different kernels, or
+        has a field of the wrong kind.
+        """
+        fields = info.get("container")
+        if not isinstance(fields, dict) or not isinstance(fields.get("identity"), dict):
+            raise KernelNotAdoptable("This is no provisioner info of a kernel in a container.")
+        identity = ContainerIdentity.from_json(fields["identity"])
+        if info.get("kernel_id") != identity.kernel_id:
+            raise KernelNotAdoptable("The provisioner info is of two different kernels.")
+
+        def text(name: str, default: str) -> str:
+            if not isinstance(value := fields.get(name, default), str):
+                raise KernelNotAdoptable(f"The provisioner info's {name} makes no sense.")
+            return value
+
+        try:
+            mounts = tuple(Mount(**mount) for mount in fields.get("mounts", ()))
+            max_idle = float(fields.get("max_idle", 0.0))
+        except (TypeError, ValueError) as exc:
+            raise KernelNotAdoptable(f"The provisioner info makes no sense: {exc}.") from exc
+        return cls(
+            engine_url=text("engine_url", ""),
+            identity=identity,
+            directory=KernelDirectory.recorded(fields.get("directory"), identity.kernel_id),
+            cwd=text("cwd", "/"),
+            mounts=mounts,
+            kernel_name=text("kernel_name", ""),
+            transport=text("transport", ""),
+            network=text("network", ""),
+            on_server_exit=text("on_server_exit", "stop"),
+            max_idle=max_idle,
+            server=text("server", ""),
+            folder=text("folder", ""),
+            session_name=text("session_name", ""),
+            read_only=fields.get("read_only") is not False,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningKernel:
+    """A kernel that this process controls, launched or adopted."""
+
+    container: KernelContainer
+    facts: AdoptableKernel
+    endpoint: Endpoint
+    started_at: str  # as the engine has it
+    started_in: float = 0.0  # seconds; 0 when it was adopted

@@ -1,0 +1,145 @@
+"""The kernel's process, as `jupyter_client` asks after it: a container that runs or has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from typing import Any
+
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from traitlets import Unicode
+
+from .adoptable import AdoptableKernel
+from .errors import EngineUnavailable
+from .exits import ExitStatus
+from .handle import KernelContainer
+from .store import own_lease
+from .store.directory import Phase
+
+
+class ContainerProcess(LocalProvisioner):
+    """LocalProvisioner's process verbs. Who has a container gives it to `_container`."""
+
+    reason = Unicode(help="Why the kernel ended, in one line; empty while nothing is known.")
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._container: KernelContainer | None = None
+        self.facts: AdoptableKernel | None = None  # once there is a kernel that is ours to remove
+        self._has_process = False
+        self._end_expected = False  # somebody asked for the shutdown or restart under way
+        self._died = False  # the last run ended by itself, and nobody has started another
+        self._launch_failure: ExitStatus | None = None
+
+    # -- liveness ---------------------------------------------------------------------------
+
+    @property
+    def has_process(self) -> bool:
+        """True from launch or `load_provisioner_info` until the container's end was waited for."""
+        return self._has_process
+
+    async def poll(self) -> int | None:
+        """None while the container runs, or while nobody can tell; else its exit code.
+
+        137 is SIGKILL, which is also what the out-of-memory killer leaves; `reason` tells which.
+        A container removed behind our back reports 1. Compare with None: a clean exit is 0.
+        Reads the exit watcher; no engine call but one for the log when the kernel has died.
+        """
+        if not self._has_process:
+            return 0
+        status = self._status
+        if status is None:
+            return None
+        await self._notice_end(status)
+        return status.code
+
+    async def wait(self) -> int | None:
+        """The exit code, once the container has ended. The caller bounds the time."""
+        if not self._has_process:
+            return 0
+        status = self._launch_failure
+        if status is None and self._container is not None:
+            status = await self._container.wait()
+            await self._notice_end(status)
+        self._has_process = False
+        return status.code if status is not None else 0
+
+    @property
+    def _status(self) -> ExitStatus | None:
+        if self._launch_failure is not None:
+            return self._launch_failure
+        return self._container.status if self._container is not None else None
+
+    async def _notice_end(self, status: ExitStatus) -> None:
+        """Say once why a kernel ended that nobody asked to end."""
+        container = self._container
+        asked = self._end_expected or (container is not None and container.end_requested)
+        if asked or self._died or container is None:
+            return
+        self._died = True
+        self._tell(f"The kernel died: {await container.explain(status)}")
+
+    def _tell(self, reason: str) -> None:
+        """Into the server's log, and to whoever shows jupyter_server's kernel model."""
+        self.log.error("Kernel %s: %s", self.kernel_id, reason)
+        self._show(reason)
+
+    def _show(self, reason: str) -> None:
+        self.reason = reason
+        if self.parent is not None and self.parent.has_trait("reason"):
+            self.parent.reason = reason
+
+    # -- signals ----------------------------------------------------------------------------
+
+    async def send_signal(self, signum: int) -> None:
+        """To the kernel's whole process group. No error when nothing runs there any more."""
+        if getattr(self.parent, "shutting_down", False):
+            self._note_end()  # every shutdown begins with a signal
+        if self._has_process and self._container is not None:
+            try:
+                await self._container.signal(signum)
+            except EngineUnavailable as exc:
+                # A shutdown begins with a signal, and has to go on to `cleanup`.
+                if not getattr(self.parent, "shutting_down", False):
+                    raise
+                self.log.warning("Kernel %s: %s", self.kernel_id, exc)
+
+    async def kill(self, restart: bool = False) -> None:
+        """SIGKILL. Removes nothing: `restart` is not to be relied on here (jupyter_client#1061)."""
+        await self._end(signal.SIGKILL)
+
+    async def terminate(self, restart: bool = False) -> None:
+        """SIGTERM. Removes nothing, as `kill`."""
+        await self._end(signal.SIGTERM)
+
+    async def _end(self, signum: int) -> None:
+        self._note_end()
+        if self._has_process and self._container is not None:
+            try:
+                await self._container.end(signum)
+            except EngineUnavailable as exc:  # the manager looks whether it has ended
+                self.log.warning("Kernel %s: %s", self.kernel_id, exc)
+
+    async def shutdown_requested(self, restart: bool = False) -> None:
+        """The kernel was sent a shutdown message: its end will be no surprise."""
+        self._note("restarting" if restart else "ending")
+        if not restart and (status := self._status) is not None:
+            await self._notice_end(status)  # it died, and nobody has polled since
+        self._end_expected = True
+
+    # -- for the guard ----------------------------------------------------------------------
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the kernel is to outlive this process."""
+        return self.facts is not None and self.facts.on_server_exit == "keep"
+
+    def _note_end(self) -> None:
+        if self.facts is not None and self.facts.directory.marked()[1] == "running":
+            self._note("closing")
+
+    def _note(self, phase: Phase) -> None:
+        """For the guard, which finishes it should this process die in between."""
+        if self.facts is not None and self.is_kept:
+            with contextlib.suppress(OSError):
+                self.facts.directory.mark(own_lease().id, phase)

@@ -1,0 +1,215 @@
+"""A dead owner's affairs: what was to end with it is removed, what is to be kept is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import signal
+import time
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import labels
+from ..adoptable import AdoptableKernel
+from ..adoption import RUNNING, rebuild_record
+from ..engine.base import ContainerInfo
+from ..engine.calls import Engine
+from ..engine.find import open_engine
+from ..errors import ContainerGone, KernelNotAdoptable
+from ..handle import remove_launch
+from ..policy import NOBODY, KernelUser
+from ..store import KernelDirectory, RecordStore, place_id, private_root
+
+END_SECONDS = 2.5  # for a kernel that was told to end; jupyter_client waits as long
+
+_DIRECTORY = re.compile(r"[0-9a-f]{12}")
+
+
+@dataclass(kw_only=True)
+class Settlement:
+    """What was done, by kernel id."""
+
+    removed: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+
+async def settle(
+    owner: str, engines: list[str], records: RecordStore, log: logging.Logger
+) -> Settlement:
+    """Do all that can be done for a dead `owner`; may be repeated.
+
+    Raises `EngineError` when an engine does not do it; what it holds is left for another time.
+    """
+    done = Settlement()
+    found_records, problems = records.read_all()
+    for problem in problems:
+        log.warning("%s", problem)
+    await _all(
+        _settle_record(owner, record, records, done, log)
+        for record in found_records
+        if record.get("owner") == owner
+    )
+    for url in engines:
+        engine = await open_engine("auto", url)
+        mine = {labels.OWNER: owner, labels.PLACE: place_id()}
+        await _all(
+            _settle_container(engine, found, owner, records, done, log)
+            for found in await engine.list_containers(mine)
+        )
+    _remove_directories(owner, records)
+    return done
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """At once, as far as the engine's threads go. One that fails keeps none of the others back."""
+    for outcome in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+async def _settle_record(
+    owner: str,
+    record: dict[str, Any],
+    records: RecordStore,
+    done: Settlement,
+    log: logging.Logger,
+) -> None:
+    try:
+        facts = AdoptableKernel.from_json(record)
+    except KernelNotAdoptable as exc:
+        log.warning("The record of kernel %s is of no use: %s", record.get("kernel_id"), exc)
+        return
+    kernel_id, identity = facts.identity.kernel_id, facts.identity
+    engine = await open_engine("auto", facts.engine_url)
+    _, phase = facts.directory.marked()
+    if facts.on_server_exit == "keep" and await _goes_on(engine, facts, record, phase):
+        done.kept.append(kernel_id)
+        return
+    await remove_launch(engine, identity.container_name, identity.launch_id)
+    # Not before: it says where to look when the engine does not answer.
+    records.update(kernel_id, lambda now: None if now and now.get("owner") == owner else now)
+    _remove_connection_file(record)
+    if phase != "starting":  # else it says so of a container that has no record yet
+        _remove_directory(facts.directory, owner)
+    done.removed.append(kernel_id)
+    log.info("Kernel %s: its owner has died, it is removed.", kernel_id)
+
+
+async def _goes_on(
+    engine: Engine, facts: AdoptableKernel, record: dict[str, Any], phase: str
+) -> bool:
+    """Whether a kernel that may be kept is. A restart that its owner began is finished."""
+    if phase in ("starting", "ending"):
+        return False
+    if phase == "running":
+        return True  # if it has ended, then by itself: the next server says so
+    try:
+        found = await engine.inspect(facts.identity.container_id)
+    except ContainerGone:
+        return False
+    runs = found.state in RUNNING
+    if phase == "restarting" and runs and found.started_at == record.get("started_at"):
+        runs = False  # it was told to end
+        await _end(engine, found.id)
+    if runs or not phase:
+        return runs  # without a directory nobody can adopt it, but it is the user's to remove
+    # In doubt, when its owner was "closing" it, a kept kernel is kept.
+    facts.directory.open_sockets(KernelUser(NOBODY, NOBODY))
+    await engine.start(found.id)
+    facts.directory.mark(record["owner"], "running")
+    return True
+
+
+async def _end(engine: Engine, container_id: str) -> None:
+    """As a manager does it: wait a little, then kill."""
+    deadline = time.monotonic() + END_SECONDS
+    while (await engine.inspect(container_id)).state in RUNNING:
+        if time.monotonic() > deadline and not await engine.signal(container_id, signal.SIGKILL):
+            await engine.unpause(container_id)
+        await asyncio.sleep(0.1)
+
+
+async def _settle_container(
+    engine: Engine,
+    found: ContainerInfo,
+    owner: str,
+    records: RecordStore,
+    done: Settlement,
+    log: logging.Logger,
+) -> None:
+    """One that carries the owner's name, whatever the records say."""
+    kernel_id = found.labels.get(labels.KERNEL_ID, "")
+    if kernel_id:
+        with contextlib.suppress(KernelNotAdoptable, KeyError, TypeError):
+            record = records.read(kernel_id)
+            if record["container"]["identity"]["container_id"] == found.id:
+                return  # settled by its record, or another owner's by now
+        if found.labels.get(labels.ON_SERVER_EXIT) == "keep" and found.state in RUNNING:
+            directory = KernelDirectory.of(kernel_id)
+            if directory.marked()[1] not in ("starting", "ending"):
+                await _restore_record(found, kernel_id, owner, records, done, log)
+                return
+    await engine.remove(found.id)
+    if kernel_id:
+        _remove_directory(KernelDirectory.of(kernel_id), owner)
+    done.removed.append(kernel_id or found.name)
+    log.info("Container %s: its owner has died, it is removed.", found.name)
+
+
+async def _restore_record(
+    found: ContainerInfo,
+    kernel_id: str,
+    owner: str,
+    records: RecordStore,
+    done: Settlement,
+    log: logging.Logger,
+) -> None:
+    try:
+        record = rebuild_record(found)
+    except KernelNotAdoptable as exc:
+        log.warning("Kernel %s: %s", kernel_id, exc)
+        return
+    # One of the same owner is of an earlier container.
+    records.update(kernel_id, lambda now: now if now and now.get("owner") != owner else record)
+    done.kept.append(kernel_id)
+    log.info("Kernel %s: its lost record was rebuilt from its container.", kernel_id)
+
+
+def _remove_directories(owner: str, records: RecordStore) -> None:
+    """Of launches that came to nothing."""
+    for path in private_root().iterdir():
+        is_recorded = (records.folder / f"{path.name}.json").exists()
+        if path.name.startswith(".") and path.name.endswith(f"-{owner}"):
+            KernelDirectory(path).remove()
+        elif _DIRECTORY.fullmatch(path.name) and not is_recorded:
+            _remove_directory(KernelDirectory(path), owner)
+
+
+def _remove_directory(directory: KernelDirectory, owner: str) -> None:
+    if directory.marked()[0] == owner:
+        directory.remove()
+
+
+def _remove_connection_file(record: dict[str, Any]) -> None:
+    if (path := RecordStore.connection_file(record)) is not None:
+        path.unlink(missing_ok=True)
+
+
+async def remove_kept(record: dict[str, Any], records: RecordStore) -> None:
+    """End a kept kernel and remove all of it. Raises `EngineError`, `KernelNotAdoptable`."""
+    facts = AdoptableKernel.from_json(record)
+    engine = await open_engine("auto", facts.engine_url)
+    await remove_launch(engine, facts.identity.container_name, facts.identity.launch_id)
+    records.remove(facts.identity.kernel_id)
+    facts.directory.remove()
+    _remove_connection_file(record)
+
+
+async def running_kernels(engine_url: str) -> set[str]:
+    """Ids of the kernels of this place whose containers have not ended; one call."""
+    engine = await open_engine("auto", engine_url)
+    found = await engine.list_containers({labels.PLACE: place_id(), labels.KERNEL_ID: None})
+    return {item.labels[labels.KERNEL_ID] for item in found if item.state in RUNNING}

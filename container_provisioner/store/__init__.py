@@ -1,0 +1,24 @@
+"""What is kept on disk: private directories, records, and who owns what."""
+
+from __future__ import annotations
+
+from .directory import KernelDirectory
+from .lease import Lease, hold, lease_facts, lease_is_held, leases, own_lease
+from .places import place_id, private_root, runtime_folder, short_name, state_folder
+from .records import RecordStore
+
+__all__ = [
+    "KernelDirectory",
+    "Lease",
+    "RecordStore",
+    "hold",
+    "lease_facts",
+    "lease_is_held",
+    "leases",
+    "own_lease",
+    "place_id",
+    "private_root",
+    "runtime_folder",
+    "short_name",
+    "state_folder",
+]

@@ -1,0 +1,147 @@
+"""The private directory of one kernel, part of which the kernel can write to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from ..errors import KernelNotAdoptable
+from ..policy import NOBODY, KernelUser
+from .places import private_root, short_name
+
+# "closing" is a run that is being ended, and nobody has said whether another is to follow.
+Phase = Literal["starting", "running", "closing", "restarting", "ending"]
+
+_OWNER = "owner"
+
+
+class KernelDirectory:
+    """The private directory of one kernel: its connection file, its environment, its sockets.
+
+    All of it is mounted read-only into the container but for ``sockets``: what we write, the
+    kernel cannot replace by a link to something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.sockets = path / "sockets"
+
+    @classmethod
+    def of(cls, kernel_id: str) -> KernelDirectory:
+        """The kernel's directory, which need not exist yet."""
+        return cls(private_root() / short_name(kernel_id))
+
+    @classmethod
+    def recorded(cls, path: object, kernel_id: str) -> KernelDirectory:
+        """As a record has it. Raises `KernelNotAdoptable` for one that is not ours to remove."""
+        folder = Path(str(path))
+        if not folder.is_absolute() or folder.name != short_name(kernel_id):
+            raise KernelNotAdoptable(f"{folder} is not the directory of kernel {kernel_id}.")
+        return cls(folder)
+
+    def create(self, user: KernelUser, owner: str) -> None:
+        """Make it afresh, for that user; a predecessor's leftovers are removed.
+
+        It appears with its owner's name in it: whoever finds it knows whose it is.
+        """
+        self.remove()
+        new = KernelDirectory(self.path.with_name(f".{self.path.name}-{owner}"))
+        new.remove()
+        for path in (new.path, new.sockets, new.path / "resources"):
+            path.mkdir(mode=0o700)
+            self._give(path, user)
+        new.open_sockets(user)
+        new.mark(owner, "starting")
+        new.path.rename(self.path)
+
+    def mark(self, owner: str, phase: Phase) -> None:
+        """Note whose the kernel is and what is being done with it, for when its owner dies."""
+        self._replace(_OWNER, f"{owner} {phase}".encode("ascii"), 0o600)
+
+    def marked(self) -> tuple[str, str]:
+        """Owner and phase; two empty texts when nobody has marked it."""
+        try:
+            owner, phase = (self.path / _OWNER).read_text(encoding="ascii").split()
+        except (OSError, ValueError):
+            return "", ""
+        return owner, phase
+
+    def write(self, name: str, text: str, user: KernelUser, *, mode: int = 0o600) -> None:
+        """Write a file whole or not at all, readable for that user only (unless `mode` says)."""
+        # As bytes, because a variable's value need not be text; Python keeps such as surrogates.
+        self._replace(name, os.fsencode(text), mode, user)
+
+    def _replace(
+        self, name: str, content: bytes, mode: int, user: KernelUser | None = None
+    ) -> None:
+        new = self.path / f".{name}.new"
+        with contextlib.suppress(FileNotFoundError):
+            new.unlink()
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+        new.chmod(mode)  # the umask may have taken bits away
+        if user is not None:
+            self._give(new, user)
+        new.replace(self.path / name)
+
+    def open_sockets(self, user: KernelUser) -> None:
+        """Let the kernel make its sockets, and remove those of an earlier run.
+
+        A socket that is there then means that somebody listens.
+        """
+        if os.getuid() == 0:
+            # Anybody's but the kernel's: an owner could undo `close_sockets`. Only root can enter
+            # the directory above.
+            owner = 0 if user.uid != 0 else NOBODY
+            os.chown(self.sockets, owner, owner)
+            self.sockets.chmod(0o777)
+        for path in self.sockets.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                _remove_tree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def close_sockets(self) -> None:
+        """The kernel has made its sockets; let it make nothing else there, on the host's disk.
+
+        Only root can: a kernel with our own uid owns whatever directory it may make a socket in.
+        """
+        if os.getuid() == 0:
+            self.sockets.chmod(0o755)
+
+    def remove(self) -> None:
+        """Remove all of it. Quiet when there is nothing.
+
+        It goes as it came: as long as there is some of it, there is its owner's name.
+        """
+        owner, _ = self.marked()
+        if owner and not self.path.name.startswith("."):
+            going = self.path.with_name(f".{self.path.name}-{owner}")
+            _remove_tree(going)
+            with contextlib.suppress(OSError):
+                self.path.rename(going)
+            _remove_tree(going)
+        _remove_tree(self.path)
+
+    @staticmethod
+    def _give(path: Path, user: KernelUser) -> None:
+        if os.getuid() == 0:
+            os.chown(path, user.uid, user.gid, follow_symlinks=False)
+
+
+def _remove_tree(path: Path) -> None:
+    """Remove a directory, whatever modes a kernel gave to what is below. Follows no link."""
+    _open_up(path)
+    for folder, names, _ in os.walk(path):
+        for name in names:
+            _open_up(Path(folder, name))
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _open_up(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if not path.is_symlink():
+            path.chmod(0o700)

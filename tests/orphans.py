@@ -1,0 +1,114 @@
+"""Kept kernels that nobody has, and all that could be changed about them."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.multikernelmanager import AsyncMultiKernelManager
+
+from container_provisioner import labels
+from container_provisioner.connection import from_json
+from container_provisioner.store import KernelDirectory, RecordStore, runtime_folder
+
+from .conftest import Kernel
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A kernel in which ``x`` is 1; its owner has let go of it. `record` is as it was then."""
+
+    kernel_id: str
+    container: Any
+    record: dict[str, Any]
+
+    @property
+    def record_file(self) -> Path:
+        return RecordStore().path(self.kernel_id)
+
+    @property
+    def connection_file(self) -> Path:
+        """Jupyter's, for its clients."""
+        return runtime_folder() / f"kernel-{self.kernel_id}.json"
+
+    @property
+    def directory(self) -> Path:
+        return KernelDirectory.of(self.kernel_id).path
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """As an editor does."""
+        self.record_file.write_text(json.dumps(record))
+
+    def facts(self) -> dict[str, Any]:
+        """Every file, and every container that says that it is this kernel's."""
+        files = [self.record_file, self.connection_file, *sorted(self.directory.rglob("*"))]
+        label = f"{labels.KERNEL_ID}={self.kernel_id}"
+        containers = self.container.client.containers.list(all=True, filters={"label": label})
+        return {
+            **{str(path): _content(path) for path in files},
+            **{container.id: container.status for container in containers},
+        }
+
+    async def say(self, code: str, seconds: float = 30) -> str:
+        """Execute, with the connection info that its owner had; what it printed."""
+        client = AsyncKernelClient()
+        client.load_connection_info(from_json(self.record["connection_info"]))
+        client.start_channels()
+        try:
+            await client.wait_for_ready(timeout=seconds)
+            return await Kernel(None, client).run(code, timeout=seconds)  # type: ignore[arg-type]
+        finally:
+            client.stop_channels()
+
+
+def _content(path: Path) -> Any:
+    if not path.exists():
+        return "missing"
+    status = path.lstat()
+    return (oct(status.st_mode), status.st_uid, path.read_bytes() if path.is_file() else b"")
+
+
+async def try_to_adopt(kernel_id: str, **launch: Any) -> None:
+    """As a server's next process does; all of its objects are gone then."""
+    managers = AsyncMultiKernelManager()
+    try:
+        await managers.start_kernel(kernel_id=kernel_id, kernel_name="contained", **launch)
+    finally:
+        del managers
+        gc.collect()
+
+
+async def adopt_and_detach(kernel_id: str) -> Any:
+    """The provisioner, after it has let go again."""
+    managers = AsyncMultiKernelManager()
+    await managers.start_kernel(kernel_id=kernel_id, kernel_name="contained", adopt_only=True)
+    manager: Any = managers.get_kernel(kernel_id)
+    await manager.provisioner.detach()
+    managers.remove_kernel(kernel_id)
+    return manager.provisioner
+
+
+@asynccontextmanager
+async def orphan_of(folder: Path, docker_client: docker.DockerClient) -> AsyncIterator[Orphan]:
+    """One of the kernelspec ``contained``, which has to be kept; removed at the end."""
+    managers = AsyncMultiKernelManager()
+    kernel_id = await managers.start_kernel(kernel_name="contained", cwd=str(folder))
+    manager: Any = managers.get_kernel(kernel_id)
+    container = docker_client.containers.get(labels.container_name(kernel_id))
+    try:
+        client = manager.client()
+        client.start_channels()
+        await client.wait_for_ready(timeout=60)
+        await client.execute_interactive("x = 1", timeout=60)
+        client.stop_channels()
+        await manager.provisioner.detach()
+        yield Orphan(kernel_id, container, RecordStore().read(kernel_id))
+    finally:
+        container.remove(force=True)
