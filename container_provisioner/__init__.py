@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .attach import attach, attach_async
+    from .attached import attach, attach_async
 
 __version__ = "0.1.0.dev0"
 __all__ = ["attach", "attach_async"]
@@ -14,9 +14,9 @@ __all__ = ["attach", "attach_async"]
 def __getattr__(name: str) -> Any:
     # On demand: the guard, and everything else that imports this package, needs no manager.
     if name in __all__:
-        from . import attach as module
+        from . import attached
 
-        return getattr(module, name)
+        return getattr(attached, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

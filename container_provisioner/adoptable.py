@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -76,8 +77,9 @@ class AdoptableKernel:
         if info.get("kernel_id") != identity.kernel_id:
             raise KernelNotAdoptable("The provisioner info is of two different kernels.")
 
-        def text(name: str, default: str) -> str:
-            if not isinstance(value := fields.get(name, default), str):
+        def text(name: str, default: str, *allowed: str) -> str:
+            value = fields.get(name, default)
+            if not isinstance(value, str) or value not in (allowed or (value,)):
                 raise KernelNotAdoptable(f"The provisioner info's {name} makes no sense.")
             return value
 
@@ -86,6 +88,8 @@ class AdoptableKernel:
             max_idle = float(fields.get("max_idle", 0.0))
         except (TypeError, ValueError) as exc:
             raise KernelNotAdoptable(f"The provisioner info makes no sense: {exc}.") from exc
+        if not 0 <= max_idle < math.inf:
+            raise KernelNotAdoptable("The provisioner info's max_idle makes no sense.")
         return cls(
             engine_url=text("engine_url", ""),
             identity=identity,
@@ -93,9 +97,9 @@ class AdoptableKernel:
             cwd=text("cwd", "/"),
             mounts=mounts,
             kernel_name=text("kernel_name", ""),
-            transport=text("transport", ""),
+            transport=text("transport", "", "", "ipc", "tcp", "network"),
             network=text("network", ""),
-            on_server_exit=text("on_server_exit", "stop"),
+            on_server_exit=text("on_server_exit", "stop", "stop", "keep"),
             max_idle=max_idle,
             server=text("server", ""),
             folder=text("folder", ""),

@@ -12,13 +12,13 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import labels
 from .adoptable import AdoptableKernel, RunningKernel
 from .command import CONNECTION_FILE
-from .connection import from_json
+from .connection import CREDENTIALS, from_json
 from .engine.base import ContainerInfo
 from .engine.calls import Engine
 from .errors import ContainerGone, KernelNotAdoptable
@@ -105,8 +105,9 @@ class _Claim:
         self.facts = AdoptableKernel.from_json(self.record)
         self._check_owner()
         identity = self.facts.identity
-        if (identity.container_id, identity.launch_id) != (
+        if (identity.container_id, identity.container_name, identity.launch_id) != (
             self.found.id,
+            self.found.name,
             self.found.labels.get(labels.LAUNCH_ID),
         ):
             raise KernelNotAdoptable(
@@ -116,7 +117,8 @@ class _Claim:
         if self.facts.directory.marked()[1] == "starting":
             raise KernelNotAdoptable("Its start was never finished. Nothing was changed.")
         self.connection_info = from_json(self.record.get("connection_info"))
-        if _kernels_own(self.facts).get("key") != self.connection_info["key"].decode("ascii"):
+        own, recorded = _kernels_own(self.facts), self.record["connection_info"]
+        if any(own.get(name) != recorded.get(name) for name in CREDENTIALS):
             raise KernelNotAdoptable(
                 "The record's key is not the one that the kernel was given. Nothing was changed."
             )
@@ -138,7 +140,7 @@ class _Claim:
 
 
 async def _take_over(claim: _Claim, engine: Engine, log: logging.Logger) -> Adopted:
-    facts, found = claim.facts, claim.found
+    facts, found = replace(claim.facts, engine_url=engine.url), claim.found
     name = facts.transport or str(claim.connection_info.get("transport"))
     transport = transport_named(name, network=facts.network)
     endpoint = transport.resolve(facts.directory.sockets, found)  # ports may have changed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,9 @@ from typing import Any
 from .errors import KernelNotAdoptable
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
+CURVE_KEYS = ("curve_publickey", "curve_secretkey")
+# By these a kernel and its clients know each other.
+CREDENTIALS = ("key", "signature_scheme", *CURVE_KEYS)
 PORT_NAMES = tuple(f"{channel}_port" for channel in CHANNELS)
 
 # With ipc a port is only the number at the end of the socket's name.
@@ -55,9 +60,15 @@ def to_json(info: Mapping[str, Any]) -> dict[str, Any]:
 def from_json(info: Any) -> dict[str, Any]:
     """The inverse: the manager compares ``key`` as bytes, and the Curve keys as text.
 
-    Raises `KernelNotAdoptable` for what holds no key.
+    Raises `KernelNotAdoptable` for what holds no key, or none that could be used.
     """
     key = info.get("key") if isinstance(info, Mapping) else None
     if not isinstance(key, str) or not key.isascii():
         raise KernelNotAdoptable("The record holds no connection info with a key.")
+    scheme = info.get("signature_scheme", "hmac-sha256")
+    curve = [info[name] for name in CURVE_KEYS if name in info]
+    if not re.fullmatch("hmac-[a-z0-9_]+", str(scheme)) or not hasattr(hashlib, scheme[5:]):
+        raise KernelNotAdoptable(f"The record's signature_scheme makes no sense: {scheme!r}.")
+    if len(curve) == 1 or not all(re.fullmatch("[!-~]{40}", str(item)) for item in curve):
+        raise KernelNotAdoptable("The record's Curve keys make no sense.")
     return {**info, "key": key.encode("ascii")}

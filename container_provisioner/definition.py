@@ -27,11 +27,6 @@ from .workspace import Workspace
 
 TMPFS_SIZE = 512 * 1024**2  # bytes, for home and for /tmp; counts towards memory_limit
 
-IPC_HINT = (
-    " A kernel that cannot speak ipc (many that are not Python) needs transport='tcp' and "
-    "network='bridge'."
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchRequest:

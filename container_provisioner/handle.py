@@ -46,9 +46,10 @@ class ContainerIdentity:
         if missing:
             raise KernelNotAdoptable(f"The provisioner info lacks {', '.join(missing)}.")
         limit, policy = fields.get("memory_limit"), fields.get("on_server_exit")
+        argv = fields.get("argv")
         return cls(
             **texts,  # type: ignore[arg-type]
-            argv=tuple(map(str, fields.get("argv") or ())),
+            argv=tuple(map(str, argv)) if isinstance(argv, (list, tuple)) else (),
             memory_limit=limit if isinstance(limit, int) else None,
             on_server_exit="keep" if policy == "keep" else "stop",
         )

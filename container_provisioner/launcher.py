@@ -107,12 +107,21 @@ async def launch(
         prepared.directory.close_sockets()
         prepared.directory.mark(own_lease().id, "running")
         undo.pop_all()
+    started_in = time.monotonic() - began
+    log.info(
+        "Kernel %s started in container %s (image %s, %s) in %.2f s",
+        request.kernel_id,
+        container.identity.container_id[:12],
+        container.identity.image,
+        endpoint.transport,
+        started_in,
+    )
     return RunningKernel(
         container=container,
         facts=prepared.facts(engine, container.identity),
         endpoint=endpoint,
         started_at=info.started_at,
-        started_in=time.monotonic() - began,
+        started_in=started_in,
     )
 
 

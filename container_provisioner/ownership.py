@@ -64,7 +64,11 @@ class Ownership:
         await self._tell("release", kernel=self.kernel_id)
 
     def forget(self) -> None:
-        """It is no more."""
+        """It is no more, and neither is the connection file that its first manager wrote."""
+        with contextlib.suppress(KernelNotAdoptable):
+            record = self.records.read(self.kernel_id)
+            if (path := self.records.connection_file(record)) is not None:
+                path.unlink(missing_ok=True)
         self.records.remove(self.kernel_id)
         _to_be_removed.discard(self.kernel_id)
 

@@ -39,6 +39,7 @@ from .handle import KernelContainer
 from .launcher import launch
 from .ownership import Ownership
 from .policy import Settings
+from .spared_file import SparedFile
 from .store import KernelDirectory
 from .transports import transport_named
 
@@ -63,6 +64,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         self.was_busy = False  # when it was adopted
         self._notice = ""  # what there is to know of a kernel that was adopted
         self._started_at, self._started_in = "", 0.0
+        self._spared: SparedFile | None = None  # while it is not known whose the kernel is
         self._ownership = Ownership(kernel_id=self.kernel_id, log=self.log)
         self._launching = asyncio.Lock()
         self._closed = False  # by a cleanup, for good unless it is launched again
@@ -89,6 +91,8 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
             # one a first launch left in the manager, and would pick ports that others can take.
             manager.cache_ports = False
             self._tell_manager(endpoint)
+            if self.facts is None and self._spared is None:
+                self._spared = SparedFile(manager)
             added = (kwargs.get("env") or os.environ).keys() - os.environ.keys()
             kwargs = await super().pre_launch(**kwargs)
             manager._launch_args.pop("adopt_only", None)  # not for a restart later
@@ -148,6 +152,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         try:
             await self._launch(cmd, kwargs, predecessor)
         except BaseException as exc:
+            self._settle_file(taken=False)
             if self.facts is not None:
                 self._ownership.forget()  # an earlier run's record
             elif self.parent is not None and self.parent.transport == "ipc":
@@ -191,7 +196,6 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
                 await self._adopt(engine)
             else:
                 self._take(running)
-                self._tell_launched(running)
                 await self._ownership.record(await self.get_provisioner_info(), keep=self.is_kept)
         finally:
             await guarded
@@ -200,6 +204,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         # Asks the engine only about a kernel that was here before: it costs a start nothing.
         if not self._ownership.is_recorded:
             return False
+        await self._ownership.settle_predecessor()  # one that was not to be kept is gone then
         return await find_running(engine, self.kernel_id) is not None
 
     def _request(self, cmd: list[str], kwargs: dict[str, Any], settings: Settings) -> LaunchRequest:
@@ -265,17 +270,12 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         # The manager loads what we return only when its file says something else. After a restart
         # at the same address the file is right, and the manager has what `pre_launch` put there.
         self._tell_manager(running.endpoint)
+        self._settle_file(taken=True)
 
-    def _tell_launched(self, running: RunningKernel) -> None:
-        identity = running.container.identity
-        self.log.info(
-            "Kernel %s started in container %s (image %s, %s) in %.2f s",
-            self.kernel_id,
-            identity.container_id[:12],
-            identity.image,
-            running.endpoint.transport,
-            running.started_in,
-        )
+    def _settle_file(self, *, taken: bool) -> None:
+        spared, self._spared = self._spared, None
+        if spared is not None:
+            spared.settle(taken=taken)
 
     def _tell_manager(self, endpoint: Endpoint) -> None:
         for name, value in endpoint.as_fields().items():
@@ -310,6 +310,8 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
 
     async def detach(self) -> None:
         """Let go of a kept kernel: it goes on, and another process may adopt it."""
+        if self.parent is not None:
+            self.parent.stop_restarter()
         if self._container is not None and self.facts is not None:
             await self._ownership.release(await self.get_provisioner_info())
             self._container.unfollow()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 from collections.abc import AsyncIterator
@@ -58,12 +59,24 @@ class Orphan:
 
     async def say(self, code: str, seconds: float = 30) -> str:
         """Execute, with the connection info that its owner had; what it printed."""
+        async with self._client(seconds) as client:
+            return await Kernel(None, client).run(code, timeout=seconds)  # type: ignore[arg-type]
+
+    async def send(self, code: str) -> None:
+        """Have it begin to execute, and go away."""
+        async with self._client() as client:
+            client.execute(code)
+            while (await client.get_iopub_msg(timeout=30))["msg_type"] != "execute_input":
+                pass
+
+    @asynccontextmanager
+    async def _client(self, seconds: float = 30) -> AsyncIterator[AsyncKernelClient]:
         client = AsyncKernelClient()
         client.load_connection_info(from_json(self.record["connection_info"]))
         client.start_channels()
         try:
             await client.wait_for_ready(timeout=seconds)
-            return await Kernel(None, client).run(code, timeout=seconds)  # type: ignore[arg-type]
+            yield client
         finally:
             client.stop_channels()
 
@@ -77,7 +90,7 @@ def _content(path: Path) -> Any:
 
 async def try_to_adopt(kernel_id: str, **launch: Any) -> None:
     """As a server's next process does; all of its objects are gone then."""
-    managers = AsyncMultiKernelManager()
+    managers = AsyncMultiKernelManager(connection_dir=str(runtime_folder()))
     try:
         await managers.start_kernel(kernel_id=kernel_id, kernel_name="contained", **launch)
     finally:
@@ -87,18 +100,24 @@ async def try_to_adopt(kernel_id: str, **launch: Any) -> None:
 
 async def adopt_and_detach(kernel_id: str) -> Any:
     """The provisioner, after it has let go again."""
-    managers = AsyncMultiKernelManager()
+    managers = AsyncMultiKernelManager(connection_dir=str(runtime_folder()))
     await managers.start_kernel(kernel_id=kernel_id, kernel_name="contained", adopt_only=True)
+    return await let_go(managers, kernel_id)
+
+
+async def let_go(managers: AsyncMultiKernelManager, kernel_id: str) -> Any:
+    """As a server does at its clean stop; returns the provisioner."""
     manager: Any = managers.get_kernel(kernel_id)
     await manager.provisioner.detach()
     managers.remove_kernel(kernel_id)
+    manager.__del__()  # now, and not some time
     return manager.provisioner
 
 
 @asynccontextmanager
 async def orphan_of(folder: Path, docker_client: docker.DockerClient) -> AsyncIterator[Orphan]:
     """One of the kernelspec ``contained``, which has to be kept; removed at the end."""
-    managers = AsyncMultiKernelManager()
+    managers = AsyncMultiKernelManager(connection_dir=str(runtime_folder()))
     kernel_id = await managers.start_kernel(kernel_name="contained", cwd=str(folder))
     manager: Any = managers.get_kernel(kernel_id)
     container = docker_client.containers.get(labels.container_name(kernel_id))
@@ -108,7 +127,8 @@ async def orphan_of(folder: Path, docker_client: docker.DockerClient) -> AsyncIt
         await client.wait_for_ready(timeout=60)
         await client.execute_interactive("x = 1", timeout=60)
         client.stop_channels()
-        await manager.provisioner.detach()
+        await let_go(managers, kernel_id)
         yield Orphan(kernel_id, container, RecordStore().read(kernel_id))
     finally:
-        container.remove(force=True)
+        with contextlib.suppress(docker.errors.NotFound):
+            container.remove(force=True)

@@ -11,6 +11,8 @@ import docker
 import pytest
 from jupyter_client.multikernelmanager import AsyncMultiKernelManager, MultiKernelManager
 
+from container_provisioner.store import runtime_folder
+
 from .conftest import Kernel, WriteKernelspec
 from .ends import end_of, left_below
 from .owners import StartOwner, find, owners
@@ -32,7 +34,7 @@ class Successor:
     """A process that has managers, and none of the kernels yet."""
 
     def __init__(self) -> None:
-        self.managers = AsyncMultiKernelManager()
+        self.managers = AsyncMultiKernelManager(connection_dir=str(runtime_folder()))
         self._adopted: list[Kernel] = []
 
     async def adopt(self, kernel_id: str, **launch: Any) -> Kernel:
@@ -116,7 +118,7 @@ def test_a_blocking_manager_adopts_as_well(
     container = find(docker_client, owner.kernel_id)
     owner.die()
 
-    managers = MultiKernelManager()
+    managers = MultiKernelManager(connection_dir=str(runtime_folder()))
     managers.start_kernel(kernel_id=owner.kernel_id, kernel_name="contained")
     manager: Any = managers.get_kernel(owner.kernel_id)
     client = manager.client()

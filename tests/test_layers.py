@@ -19,8 +19,8 @@ LAYERS = [
     ["engine", "transports", "store"],
     ["host_environment", "image", "root", "handle", "definition", "naming"],
     ["adoptable", "greeting", "adoption", "guard", "ownership", "launcher"],
-    ["trait_types", "config", "container_process", "provisioner"],
-    ["attach", "server"],
+    ["trait_types", "config", "container_process", "spared_file", "provisioner"],
+    ["attached", "server"],
 ]
 ADAPTERS = LAYERS[2]
 ORDER = [module for layer in LAYERS for module in layer]
@@ -31,9 +31,9 @@ LIBRARIES = {
     "requests": {"engine"},
     "urllib3": {"engine"},
     "tenacity": {"engine", "naming"},
-    "traitlets": {"trait_types", "config", "container_process", "attach", "server"},
-    "jupyter_client": {"container_process", "provisioner", "greeting", "guard", "attach"},
-    "jupyter_core": {"store", "attach"},
+    "traitlets": {"trait_types", "config", "container_process", "attached", "server"},
+    "jupyter_client": {"container_process", "provisioner", "greeting", "guard", "attached"},
+    "jupyter_core": {"store", "attached"},
     "jupyter_server": {"server"},
     "zmq": {"greeting", "guard"},
 }

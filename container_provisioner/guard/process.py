@@ -48,20 +48,50 @@ class Guard:
         self._busy_until = time.monotonic() + LINGER_SECONDS
         self._leaving = False
         self._relisted = 0.0
+        self._problems: dict[str, str] = {}  # by kernel, so that each is told once
 
     async def run(self) -> None:
-        for owner in leases():
-            self._guard(owner)
+        self._socket = self._path.stat()
+        self._take_stock()
         while not self._is_done:
             await asyncio.sleep(LOOK_SECONDS)
             await self._look_at_kept()
         for recorder in self._recorders.values():
             recorder.close()
 
+    def _take_stock(self) -> None:
+        """Of what an earlier guard may have left: owners dead or alive, kernels let go of."""
+        records, problems = self.records.read_all()
+        for problem in problems:
+            self.log.warning("%s", problem)
+        owners = {str(record.get("owner", "")) for record in records}
+        for owner in {*leases(), *owners} - {""}:
+            self._guard(owner)
+        for record in records:
+            if not record.get("owner"):
+                self._keep_watch(str(record["kernel_id"]))
+
+    def _keep_watch(self, kernel_id: str) -> None:
+        """Record a kernel that nobody has. One whose record is of no use is the next server's."""
+        from ..errors import KernelNotAdoptable
+
+        try:
+            self._record(kernel_id).unattend()
+        except KernelNotAdoptable as exc:
+            self.log.warning("Kernel %s is not recorded: %s", kernel_id, exc)
+
+    @property
+    def can_be_asked(self) -> bool:
+        """False when somebody has emptied the folder; there may be another guard already."""
+        try:
+            return os.path.samestat(self._path.stat(), self._socket)
+        except FileNotFoundError:
+            return False
+
     @property
     def _is_done(self) -> bool:
-        if not self._path.exists():
-            return True  # somebody has emptied the folder: nobody can ask, and nothing is recorded
+        if not self.can_be_asked:
+            return True
         if self._owners or (self._recorders and not self._leaving):
             return False
         return self._leaving or time.monotonic() > self._busy_until
@@ -101,6 +131,8 @@ class Guard:
         passes = list(PASSES)
         while passes:
             await asyncio.sleep(max(0.0, began + passes[0] - time.monotonic()))
+            if not self.can_be_asked:
+                return  # nor can anything be found: this guard ends
             try:
                 done = await settle(owner, engines, self.records, self.log)
             except ContainerProvisionerError as exc:
@@ -115,7 +147,7 @@ class Guard:
                 break
             for kernel_id in done.kept:
                 if self._owner_of(kernel_id) == owner:  # nobody has adopted it meanwhile
-                    self._record(kernel_id).unattend()
+                    self._keep_watch(kernel_id)
             self._owners[owner].set()
             passes.pop(0)
         else:
@@ -159,55 +191,51 @@ class Guard:
             return
         from ..errors import ContainerProvisionerError
 
-        try:
-            await self._end_idle(orphans)
-            if time.monotonic() - self._relisted > RELIST_SECONDS:
-                self._relisted = time.monotonic()
-                await self._forget_ended(orphans)
-        except ContainerProvisionerError as exc:
-            self.log.warning("%s", exc)
-
-    async def _end_idle(self, orphans: list[Recorder]) -> None:
-        from .settle import remove_kept
-
+        running: dict[str, set[str]] | None = None  # by engine
+        if time.monotonic() - self._relisted > RELIST_SECONDS:
+            self._relisted, running = time.monotonic(), {}
         for recorder in orphans:
-            record = self.records.read(recorder.kernel_id)
-            self._restore_connection_file(record)
-            max_idle = float(record["container"].get("max_idle") or 0)
-            idle = recorder.idle_for(time.time())
-            if max_idle and idle > max_idle and not lease_is_held(str(record.get("owner"))):
-                await remove_kept(record, self.records)
-                self._forget(recorder.kernel_id)
-                self.log.info(
-                    "Kernel %s: idle for %.0f s without a server, more than its max_idle of %g s; "
-                    "it is removed.",
-                    recorder.kernel_id,
-                    idle,
-                    max_idle,
-                )
+            try:
+                await self._look_at(recorder, running)
+            except ContainerProvisionerError as exc:
+                if self._problems.get(recorder.kernel_id) != str(exc):
+                    self._problems[recorder.kernel_id] = str(exc)
+                    self.log.warning("Kernel %s: %s", recorder.kernel_id, exc)
+
+    async def _look_at(self, recorder: Recorder, running: dict[str, set[str]] | None) -> None:
+        """One whose record is of no use is left alone, and not the others."""
+        from ..adoptable import AdoptableKernel
+        from .settle import remove_kept, running_kernels
+
+        record = self.records.read(recorder.kernel_id)
+        facts = AdoptableKernel.from_json(record)
+        self._restore_connection_file(record)
+        idle = recorder.idle_for(time.time())
+        if 0 < facts.max_idle < idle and not lease_is_held(str(record.get("owner"))):
+            await remove_kept(record, self.records)
+            self._forget(recorder.kernel_id)
+            self.log.info(
+                "Kernel %s: idle for %.0f s without a server, more than its max_idle of %g s; "
+                "it is removed.",
+                recorder.kernel_id,
+                idle,
+                facts.max_idle,
+            )
+        elif running is not None:
+            if facts.engine_url not in running:
+                running[facts.engine_url] = await running_kernels(facts.engine_url)
+            if recorder.kernel_id not in running[facts.engine_url] and not recorder.recorded:
+                self._forget(recorder.kernel_id)  # the next server says what has happened
 
     def _restore_connection_file(self, record: dict[str, Any]) -> None:
         """A manager takes its file with it; ``jupyter console --existing`` still wants one."""
         path = self.records.connection_file(record)
-        if path is not None and not path.exists():
+        info = record.get("connection_info")
+        if path is not None and isinstance(info, dict) and not path.exists():
             with contextlib.suppress(OSError):
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with open(descriptor, "w", encoding="ascii") as file:
-                    json.dump(record["connection_info"], file, indent=2)
-
-    async def _forget_ended(self, orphans: list[Recorder]) -> None:
-        """Their records stay: the next server says what has happened."""
-        from .settle import running_kernels
-
-        running: dict[str, set[str]] = {}
-        for recorder in orphans:
-            if recorder.kernel_id not in self._recorders:
-                continue
-            url = self.records.read(recorder.kernel_id)["container"]["engine_url"]
-            if url not in running:
-                running[url] = await running_kernels(url)
-            if recorder.kernel_id not in running[url] and not recorder.recorded:
-                self._forget(recorder.kernel_id)
+                    json.dump(info, file, indent=2)
 
     # -- requests ---------------------------------------------------------------------------
 
@@ -279,7 +307,8 @@ async def _main(ready: int) -> None:
         await guard.run()
     finally:
         server.close()
-        path.unlink(missing_ok=True)
+        if guard.can_be_asked:
+            path.unlink(missing_ok=True)
 
 
 def main() -> None:

@@ -1,0 +1,153 @@
+"""Records that were lost, torn or edited by hand: the kernel is found, or refused, never harmed."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from jupyter_client.multikernelmanager import AsyncMultiKernelManager
+
+from container_provisioner.errors import KernelNotAdoptable
+from container_provisioner.store import RecordStore, leases, own_lease, runtime_folder
+
+from .conftest import WriteKernelspec
+from .ends import until
+from .orphans import Orphan, adopt_and_detach, let_go, orphan_of, try_to_adopt
+from .owners import find, owners
+
+pytestmark = pytest.mark.docker
+
+NONSENSE: list[Any] = [None, -17, "nonsense", "/", ["nonsense"], {"a": 1}, float("nan")]
+
+
+@pytest.fixture
+async def orphan(
+    kernelspec: WriteKernelspec, folder: Path, docker_client: docker.DockerClient
+) -> AsyncIterator[Orphan]:
+    kernelspec(on_server_exit="keep")
+    async with orphan_of(folder, docker_client) as orphan:
+        yield orphan
+
+
+def edited(record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What was changed, and the record with one field made nonsense, or taken away."""
+    parts: list[tuple[str, ...]] = [(), ("connection_info",), ("container",)]
+    for path in [*parts, ("container", "identity")]:
+        for name in _part(record, path):
+            for value in NONSENSE:
+                changed = copy.deepcopy(record)
+                _part(changed, path)[name] = value
+                yield f"{'.'.join((*path, name))} = {value!r}", changed
+            changed = copy.deepcopy(record)
+            del _part(changed, path)[name]
+            yield f"no {'.'.join((*path, name))}", changed
+
+
+def _part(record: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    for name in path:
+        record = record[name]
+    return record
+
+
+async def test_nonsense_in_a_record_harms_nothing(orphan: Orphan) -> None:
+    """F32: refused with one error, or adopted because the field did not matter."""
+    outcomes: dict[str, list[str]] = {"adopted": [], "refused": []}
+    for what, record in edited(orphan.record):
+        orphan.write_record(record)
+        try:
+            await adopt_and_detach(orphan.kernel_id)
+        except KernelNotAdoptable:
+            outcomes["refused"].append(what)
+        except Exception as exc:  # noqa: BLE001 - all of them are shown
+            outcomes.setdefault(repr(exc), []).append(what)
+        else:
+            outcomes["adopted"].append(what)
+    assert outcomes == {"adopted": outcomes["adopted"], "refused": outcomes["refused"]}
+    assert outcomes["adopted"]
+    assert outcomes["refused"]
+    orphan.write_record(orphan.record)
+    await adopt_and_detach(orphan.kernel_id)
+    assert RecordStore().read(orphan.kernel_id) == orphan.record
+    assert await orphan.say("print(x)") == "1\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b'{"kernel_id": "', b"[]", b"\xff", b'{"kernel_id": "another"}'],
+    ids=["lost", "empty", "torn", "list", "bytes", "foreign"],
+)
+async def test_a_lost_record_is_rebuilt_by_the_next_start(
+    orphan: Orphan, content: bytes | None
+) -> None:
+    """From the container's labels, and the key in the private directory."""
+    orphan.record_file.unlink()
+    if content is not None:
+        orphan.record_file.write_bytes(content)
+    managers = AsyncMultiKernelManager(connection_dir=str(runtime_folder()))
+    await managers.start_kernel(kernel_id=orphan.kernel_id, kernel_name="contained")
+    record = RecordStore().read(orphan.kernel_id)
+    assert record == {**orphan.record, "owner": own_lease().id}
+    await let_go(managers, orphan.kernel_id)
+    assert await orphan.say("print(x)") == "1\n"
+
+
+async def test_a_lost_record_whose_key_is_lost_too_is_not_rebuilt(orphan: Orphan) -> None:
+    """The container stays: somebody may want what is in it."""
+    orphan.record_file.unlink()
+    shutil.rmtree(orphan.directory)
+    before = orphan.facts()
+    with pytest.raises(KernelNotAdoptable, match="is lost, and so is the private directory"):
+        await try_to_adopt(orphan.kernel_id)
+    assert orphan.facts() == before
+    assert before[orphan.container.id] == "running"
+
+
+async def test_a_lost_record_of_a_dead_owner_is_rebuilt_by_the_guard(
+    kernelspec: WriteKernelspec, folder: Path, docker_client: docker.DockerClient
+) -> None:
+    kernelspec(on_server_exit="keep")
+    with owners(folder) as start:
+        owner = start()
+        record = RecordStore().read(owner.kernel_id)
+        RecordStore().remove(owner.kernel_id)
+        owner.die()
+    await until(RecordStore().path(owner.kernel_id).exists)
+    rebuilt = RecordStore().read(owner.kernel_id)
+    del rebuilt["connection_info"]["kernel_name"], rebuilt["connection_info"]["jupyter_session"]
+    endpoint = {"ip": "/run/kernel/sockets/k"}  # as the kernel sees it; adoption looks it up
+    assert rebuilt == {
+        "kernel_id": owner.kernel_id,
+        "connection_info": {**record["connection_info"], **endpoint},
+        "container": record["container"],
+        "owner": record["owner"],
+    }
+    provisioner = await adopt_and_detach(owner.kernel_id)
+    assert provisioner.connection_info["ip"] == record["connection_info"]["ip"]
+    container = find(docker_client, owner.kernel_id)
+    orphan = Orphan(owner.kernel_id, container, record)
+    assert await orphan.say("print(x)") == "1\n"
+    container.remove(force=True)
+
+
+async def test_the_guard_leaves_a_kept_container_whose_key_is_lost(
+    kernelspec: WriteKernelspec, folder: Path, docker_client: docker.DockerClient
+) -> None:
+    """All that it does has been done when it forgets the owner."""
+    kernelspec(on_server_exit="keep")
+    with owners(folder) as start:
+        owner = start()
+        record = RecordStore().read(owner.kernel_id)
+        RecordStore().remove(owner.kernel_id)
+        shutil.rmtree(record["container"]["directory"])
+        owner.die()
+    await until(lambda: record["owner"] not in leases(), 60)
+    container = find(docker_client, owner.kernel_id)
+    assert container.status == "running"
+    with pytest.raises(KernelNotAdoptable, match="is lost, and so is the private directory"):
+        await try_to_adopt(owner.kernel_id)
+    container.remove(force=True)
