@@ -64,6 +64,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         self.was_busy = False  # when it was adopted
         self._notice = ""  # what there is to know of a kernel that was adopted
         self._started_at, self._started_in = "", 0.0
+        self._file = ""  # the connection file that clients know, when it is not the manager's
         self._spared: SparedFile | None = None  # while it is not known whose the kernel is
         self._ownership = Ownership(kernel_id=self.kernel_id, log=self.log)
         self._launching = asyncio.Lock()
@@ -364,7 +365,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         info["connection_info"] = to_json(cast(dict[str, Any], self.connection_info))
         if self.facts is not None:
             info |= {
-                "connection_file": str(getattr(self.parent, "connection_file", "")),
+                "connection_file": self._file or str(getattr(self.parent, "connection_file", "")),
                 "container": self.facts.as_json(),
                 "started_at": self._started_at,
             }
@@ -386,6 +387,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         self._container = KernelContainer(engine=engine, identity=kernel.identity, log=self.log)
         self.facts, self.cwd = kernel, kernel.cwd
         self._started_at = str(provisioner_info.get("started_at", ""))
+        self._file = str(provisioner_info.get("connection_file", ""))
         await self._container.follow()
         if self.is_kept:
             await self._ownership.succeed(engine.url)

@@ -1,6 +1,7 @@
-"""A script: takes over every kernel that was kept, runs a cell in each, and shuts them down.
+"""A script: takes over kernels that were kept, runs a cell in each, and shuts them down.
 
-Prints, as JSON, what each kernel said, by its id.
+Arguments: the cell, and the kernels' ids; without any it is all that have a record. Prints, as
+JSON, what each kernel said, by its id.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from container_provisioner.errors import KernelNotAdoptable
 from container_provisioner.store import RecordStore
 
 
-async def adopt(managers: AsyncMultiKernelManager, kernel_id: str) -> str:
+async def adopt(managers: AsyncMultiKernelManager, kernel_id: str, code: str) -> str:
     parts = []
 
     def collect(message: dict[str, Any]) -> None:
@@ -31,19 +32,20 @@ async def adopt(managers: AsyncMultiKernelManager, kernel_id: str) -> str:
     client.start_channels()
     try:
         await client.wait_for_ready(timeout=30)
-        await client.execute_interactive("print(6 * 7)", timeout=30, output_hook=collect)
+        await client.execute_interactive(code, timeout=30, output_hook=collect)
     finally:
         client.stop_channels()
     return "".join(parts)
 
 
-async def main() -> None:
+async def main(code: str, *kernel_ids: str) -> None:
     managers = AsyncMultiKernelManager()
-    kernel_ids = [record["kernel_id"] for record in RecordStore().read_all()[0]]
-    said = await asyncio.gather(*(adopt(managers, kernel_id) for kernel_id in kernel_ids))
+    recorded = [record["kernel_id"] for record in RecordStore().read_all()[0]]
+    kernel_ids = kernel_ids or tuple(recorded)
+    said = await asyncio.gather(*(adopt(managers, kernel_id, code) for kernel_id in kernel_ids))
     await managers.shutdown_all(now=True)
     json.dump(dict(zip(kernel_ids, said, strict=True)), sys.stdout)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(*sys.argv[1:]))

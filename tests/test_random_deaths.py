@@ -197,7 +197,7 @@ def test_after_random_deaths_nothing_is_orphaned_and_kept_kernels_are_adoptable(
         kept = place.records()
         print(f"{place.runtime}: {place.containers()}")
         heir = subprocess.run(
-            [sys.executable, str(HERE / "heir.py")],
+            [sys.executable, str(HERE / "heir.py"), "print(6 * 7)"],
             env=place.environment,
             cwd=place.folder,
             stdout=subprocess.PIPE,
