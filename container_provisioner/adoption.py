@@ -189,9 +189,11 @@ def rebuild_record(found: ContainerInfo) -> dict[str, Any]:
             f"{facts.directory.path} with its key. Nothing was changed; the container can only be "
             "removed."
         )
+    transport = transport_named(facts.transport, network=facts.network)
+    endpoint = transport.resolve(facts.directory.sockets, found)
     return {
         "kernel_id": facts.identity.kernel_id,
-        "connection_info": info,
+        "connection_info": {**info, **endpoint.as_fields()},
         "container": facts.as_json(),
         "owner": facts.directory.marked()[0],
     }

@@ -98,20 +98,23 @@ async def try_to_adopt(kernel_id: str, **launch: Any) -> None:
         gc.collect()
 
 
-async def adopt_and_detach(kernel_id: str) -> Any:
-    """The provisioner, after it has let go again."""
+@asynccontextmanager
+async def adopted(kernel_id: str, **launch: Any) -> AsyncIterator[Any]:
+    """The kernel's new manager, which lets go of it at the end."""
     managers = AsyncMultiKernelManager(connection_dir=str(runtime_folder()))
-    await managers.start_kernel(kernel_id=kernel_id, kernel_name="contained", adopt_only=True)
-    return await let_go(managers, kernel_id)
+    await managers.start_kernel(kernel_id=kernel_id, kernel_name="contained", **launch)
+    try:
+        yield managers.get_kernel(kernel_id)
+    finally:
+        await let_go(managers, kernel_id)
 
 
-async def let_go(managers: AsyncMultiKernelManager, kernel_id: str) -> Any:
-    """As a server does at its clean stop; returns the provisioner."""
+async def let_go(managers: AsyncMultiKernelManager, kernel_id: str) -> None:
+    """As a server does at its clean stop."""
     manager: Any = managers.get_kernel(kernel_id)
     await manager.provisioner.detach()
     managers.remove_kernel(kernel_id)
     manager.__del__()  # now, and not some time
-    return manager.provisioner
 
 
 @asynccontextmanager

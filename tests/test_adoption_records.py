@@ -10,18 +10,19 @@ from typing import Any
 
 import docker
 import pytest
-from jupyter_client.multikernelmanager import AsyncMultiKernelManager
 
 from container_provisioner.errors import KernelNotAdoptable
-from container_provisioner.store import RecordStore, leases, own_lease, runtime_folder
+from container_provisioner.store import RecordStore, leases, own_lease
 
 from .conftest import WriteKernelspec
 from .ends import until
-from .orphans import Orphan, adopt_and_detach, let_go, orphan_of, try_to_adopt
+from .orphans import Orphan, adopted, orphan_of, try_to_adopt
 from .owners import find, owners
 
 pytestmark = pytest.mark.docker
 
+# What the kernel's own connection file has besides.
+NAMES = {"kernel_name": "contained", "jupyter_session": ""}
 NONSENSE: list[Any] = [None, -17, "nonsense", "/", ["nonsense"], {"a": 1}, float("nan")]
 
 
@@ -60,7 +61,8 @@ async def test_nonsense_in_a_record_harms_nothing(orphan: Orphan) -> None:
     for what, record in edited(orphan.record):
         orphan.write_record(record)
         try:
-            await adopt_and_detach(orphan.kernel_id)
+            async with adopted(orphan.kernel_id, adopt_only=True):
+                pass
         except KernelNotAdoptable:
             outcomes["refused"].append(what)
         except Exception as exc:  # noqa: BLE001 - all of them are shown
@@ -71,7 +73,8 @@ async def test_nonsense_in_a_record_harms_nothing(orphan: Orphan) -> None:
     assert outcomes["adopted"]
     assert outcomes["refused"]
     orphan.write_record(orphan.record)
-    await adopt_and_detach(orphan.kernel_id)
+    async with adopted(orphan.kernel_id):
+        pass
     assert RecordStore().read(orphan.kernel_id) == orphan.record
     assert await orphan.say("print(x)") == "1\n"
 
@@ -88,11 +91,12 @@ async def test_a_lost_record_is_rebuilt_by_the_next_start(
     orphan.record_file.unlink()
     if content is not None:
         orphan.record_file.write_bytes(content)
-    managers = AsyncMultiKernelManager(connection_dir=str(runtime_folder()))
-    await managers.start_kernel(kernel_id=orphan.kernel_id, kernel_name="contained")
-    record = RecordStore().read(orphan.kernel_id)
-    assert record == {**orphan.record, "owner": own_lease().id}
-    await let_go(managers, orphan.kernel_id)
+    async with adopted(orphan.kernel_id):
+        assert RecordStore().read(orphan.kernel_id) == {
+            **orphan.record,
+            "connection_info": {**orphan.record["connection_info"], **NAMES},
+            "owner": own_lease().id,
+        }
     assert await orphan.say("print(x)") == "1\n"
 
 
@@ -117,17 +121,14 @@ async def test_a_lost_record_of_a_dead_owner_is_rebuilt_by_the_guard(
         RecordStore().remove(owner.kernel_id)
         owner.die()
     await until(RecordStore().path(owner.kernel_id).exists)
-    rebuilt = RecordStore().read(owner.kernel_id)
-    del rebuilt["connection_info"]["kernel_name"], rebuilt["connection_info"]["jupyter_session"]
-    endpoint = {"ip": "/run/kernel/sockets/k"}  # as the kernel sees it; adoption looks it up
-    assert rebuilt == {
+    assert RecordStore().read(owner.kernel_id) == {
         "kernel_id": owner.kernel_id,
-        "connection_info": {**record["connection_info"], **endpoint},
+        "connection_info": {**record["connection_info"], **NAMES},
         "container": record["container"],
         "owner": record["owner"],
     }
-    provisioner = await adopt_and_detach(owner.kernel_id)
-    assert provisioner.connection_info["ip"] == record["connection_info"]["ip"]
+    async with adopted(owner.kernel_id):
+        pass
     container = find(docker_client, owner.kernel_id)
     orphan = Orphan(owner.kernel_id, container, record)
     assert await orphan.say("print(x)") == "1\n"

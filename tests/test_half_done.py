@@ -23,8 +23,8 @@ pytestmark = pytest.mark.docker
 HEIR = Path(__file__).with_name("heir.py")
 
 OWNER = """
-import asyncio, importlib, inspect, os, signal, sys
-from jupyter_client.manager import KernelManager, start_new_kernel
+import importlib, inspect, os, signal, sys, uuid
+from jupyter_client.manager import KernelManager
 
 verb, where, folder = sys.argv[1:]
 
@@ -34,7 +34,7 @@ def die_after(name, when):
     original = getattr(owner, method)
 
     def die(arguments):
-        if when in ("", *arguments):
+        if not when or when in arguments:
             os.killpg(0, signal.SIGKILL)
 
     async def replacement(self, *args, **kwargs):
@@ -49,7 +49,7 @@ def die_after(name, when):
 
     setattr(owner, method, replacement if inspect.iscoroutinefunction(original) else blocking)
 
-manager = KernelManager(kernel_name="contained")
+manager = KernelManager(kernel_name="keep", kernel_id=str(uuid.uuid4()))
 print(manager.kernel_id, flush=True)
 name, _, when = where.partition("=")
 if verb == "start":
@@ -60,9 +60,11 @@ client = manager.client()
 client.start_channels()
 client.wait_for_ready(timeout=60)
 client.execute_interactive("x = 1", timeout=60)
+what, _, how = verb.partition(" ")
+if how == "slowly":
+    client.execute_interactive("import atexit, time; atexit.register(time.sleep, 60);")
 die_after(name, when)
-what, _, now = verb.partition(" ")
-{"restart": manager.restart_kernel, "shutdown": manager.shutdown_kernel}[what](now=bool(now))
+{"restart": manager.restart_kernel, "shutdown": manager.shutdown_kernel}[what](now=how == "now")
 """
 
 GONE, FRESH, UNHARMED = "", "None\n", "1\n"
@@ -103,10 +105,11 @@ def adopted(kernel_id: str) -> str:
         ("start", "store.records.RecordStore.write", FRESH),
         ("restart", "container_process.ContainerProcess.send_signal", UNHARMED),
         ("restart", "container_process.ContainerProcess.shutdown_requested", FRESH),
+        ("restart slowly", "container_process.ContainerProcess.shutdown_requested", FRESH),
         ("restart", "store.directory.KernelDirectory.open_sockets", FRESH),
         ("restart", "engine.calls.Engine.start", FRESH),
-        ("restart now", "engine.calls.Engine.signal=9", FRESH),
-        ("shutdown now", "engine.calls.Engine.signal=9", FRESH),
+        ("restart now", "handle.KernelContainer.end", FRESH),
+        ("shutdown now", "handle.KernelContainer.end", FRESH),
         ("shutdown", "container_process.ContainerProcess.shutdown_requested", GONE),
         ("shutdown", "engine.calls.Engine.remove", GONE),
         ("shutdown", "store.records.RecordStore.remove", GONE),
@@ -122,7 +125,7 @@ def test_what_a_dead_server_had_begun_is_finished(
     outcome: str,
 ) -> None:
     """At once, when the next process wants the kernel."""
-    kernelspec(on_server_exit="keep")
+    kernelspec("keep", on_server_exit="keep")
     kernel_id = killed_in(verb, where, folder)
     if outcome != GONE:
         assert adopted(kernel_id) == outcome

@@ -6,8 +6,6 @@ import json
 import os
 import select
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,47 +23,10 @@ from container_provisioner.store import (
 from container_provisioner.store.lease import end_lease, wait_for_lease
 from container_provisioner.store.places import sweep
 
-HOLDER = """
-import sys
-from container_provisioner.store import own_lease
-lease = own_lease()
-lease.uses("unix:///engine.sock")
-print(lease.id, flush=True)
-{then}
-for line in sys.stdin:
-    exec(line)
-    print("done", flush=True)
-"""
+from .holder import Holder
 
-Hold = Callable[..., "Holder"]
+Hold = Callable[..., Holder]
 Forked = Callable[[Callable[[], Any]], Any]
-
-
-class Holder:
-    """Another process that has a lease; it does what it is told to."""
-
-    def __init__(self, then: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", HOLDER.format(then=then)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.lease = self._line()
-
-    def do(self, code: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{code}\n")
-        self.process.stdin.flush()
-        assert self._line() == "done"
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
 
 
 @pytest.fixture

@@ -52,9 +52,10 @@ class ReplayingConnection(ZMQChannelsWebsocketConnection):
         with contextlib.suppress(asyncio.CancelledError):
             await nudged
         early = await self._confirm_subscription()
-        missed = await take_missed(self.kernel_id)
         if self.channels["iopub"].closed():
+            expect(self.kernel_id)  # it has gone again: the next one, then
             return
+        missed = await take_missed(self.kernel_id)
         if missed.messages:
             self.log.info(
                 "Kernel %s: replaying %d messages that no server was there for (%d dropped).",
