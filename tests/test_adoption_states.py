@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import docker
 import pytest
 
-from container_provisioner.errors import KernelNotAdoptable
-from container_provisioner.policy import KernelUser
 from container_provisioner.store import KernelDirectory
 
 from .conftest import Kernel, WriteKernelspec
-from .ends import until
-from .orphans import Orphan, adopted, orphan_of, try_to_adopt
+from .orphans import Orphan, adopted, orphan_of
 
 pytestmark = pytest.mark.docker
 
@@ -54,6 +49,12 @@ async def says(manager: Any, code: str) -> str:
         kernel.client.stop_channels()
 
 
+async def restart_from_outside(orphan: Orphan) -> None:
+    """Until the kernel has begun again."""
+    orphan.container.restart(timeout=0)
+    await until(lambda: orphan.container.logs().count(b"To connect another client") == 2)
+
+
 async def test_a_paused_kernel_is_adopted_and_says_so(orphaned: Orphaned) -> None:
     """F33: it answers when it is resumed."""
     async with orphaned() as orphan:
@@ -68,7 +69,7 @@ async def test_a_paused_kernel_is_adopted_and_says_so(orphaned: Orphaned) -> Non
 async def test_a_kernel_too_busy_for_its_control_channel_is_adopted(orphaned: Orphaned) -> None:
     """F31: the heartbeat is the second opinion. A call that holds Python's lock answers nothing."""
     async with orphaned() as orphan:
-        await orphan.send("import ctypes; x += ctypes.PyDLL(None).sleep(8)")
+        await orphan.send("import ctypes, time; time.sleep(1); ctypes.PyDLL(None).sleep(8)")
         async with adopted(orphan.kernel_id) as manager:
             assert "too busy" in manager.provisioner.reason
             assert manager.provisioner.was_busy
@@ -79,7 +80,7 @@ async def test_ports_are_read_again_after_a_restart_from_outside(orphaned: Orpha
     """F21: the engine chose new ones; the kernel is new, and is said to be."""
     async with orphaned(**TCP) as orphan:
         before = json.loads(orphan.record_file.read_text())["connection_info"]
-        orphan.container.restart(timeout=0)
+        await restart_from_outside(orphan)
         async with adopted(orphan.kernel_id) as manager:
             assert "was restarted" in manager.provisioner.reason
             after = json.loads(Path(manager.connection_file).read_text())
@@ -98,7 +99,7 @@ async def test_sockets_are_found_again_after_a_restart_from_outside(orphaned: Or
     async with orphaned(profile="dev") as orphan:
         if os.getuid() == 0:
             KernelDirectory(orphan.directory).sockets.chmod(0o777)
-        orphan.container.restart(timeout=0)
+        await restart_from_outside(orphan)
         async with adopted(orphan.kernel_id) as manager:
             assert "was restarted" in manager.provisioner.reason
             assert "NameError" in await says(manager, "x")

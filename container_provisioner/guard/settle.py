@@ -150,6 +150,7 @@ async def _settle_container(
         if found.labels.get(labels.ON_SERVER_EXIT) == "keep" and found.state in RUNNING:
             directory = KernelDirectory.of(kernel_id)
             if directory.marked()[1] not in ("starting", "ending"):
+                found = await engine.inspect(found.id)  # a list leaves out where it is reached
                 await _restore_record(found, kernel_id, owner, records, done, log)
                 return
     await engine.remove(found.id)
