@@ -20,6 +20,7 @@ from container_provisioner.connection import from_json
 from container_provisioner.store import KernelDirectory, RecordStore, runtime_folder
 
 from .conftest import Kernel
+from .ends import until
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,9 @@ async def orphan_of(folder: Path, docker_client: docker.DockerClient) -> AsyncIt
         await client.execute_interactive("x = 1", timeout=60)
         client.stop_channels()
         await let_go(managers, kernel_id)
-        yield Orphan(kernel_id, container, RecordStore().read(kernel_id))
+        orphan = Orphan(kernel_id, container, RecordStore().read(kernel_id))
+        await until(orphan.connection_file.exists)  # the manager took it away; the guard knows it
+        yield orphan
     finally:
         with contextlib.suppress(docker.errors.NotFound):
             container.remove(force=True)
