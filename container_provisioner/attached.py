@@ -73,7 +73,9 @@ def _prepare(kind: type[Manager], kernel_id: str) -> tuple[Manager, dict[str, An
     # A kernelspec need not name us: JUPYTER_DEFAULT_PROVISIONER_NAME may have, when it started.
     spec: Any = manager.kernel_spec
     spec.metadata.setdefault("kernel_provisioner", {"provisioner_name": PROVISIONER, "config": {}})
-    return manager, {"kernel_id": kernel_id, "cwd": facts.folder, "adopt_only": True}
+    # Independent, for a restart later: it may have been kept for that, not by its kernelspec.
+    options = {"cwd": facts.folder, "adopt_only": True, "independent": True}
+    return manager, {"kernel_id": kernel_id, **options}
 
 
 async def _load_missed(manager: Any) -> None:

@@ -327,8 +327,11 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
             try:
                 await container.remove()
             except EngineError as exc:
-                self.log.warning("Kernel %s: its container is left behind: %s", self.kernel_id, exc)
+                self.log.warning(
+                    "Kernel %s: its container is left to the guard: %s", self.kernel_id, exc
+                )
                 container.unfollow()
+                self.facts = None  # its record and directory say what is to be done
         # Without a launch of ours they are another process's.
         if self.facts is not None:
             self._ownership.forget()

@@ -21,9 +21,12 @@ class SparedFile:
             manager.connection_file = f"{self._file}.new"
 
     def settle(self, *, taken: bool) -> None:
-        """`taken`: the kernel is the manager's, which writes the file and loads it then."""
-        if self._is_spared or not taken:
+        """`taken`: the kernel is the manager's."""
+        if not taken:
             self._manager.cleanup_connection_file()
+        elif self._is_spared:
+            # The manager finds that it says something else than we, and loads what we say. With no
+            # file there, the guard might put back the kernel's own, and the manager load nothing.
+            Path(self._manager.connection_file).replace(self._file)
+        if self._is_spared or not taken:
             self._manager.connection_file = self._file
-        if self._is_spared and taken:
-            Path(self._file).unlink(missing_ok=True)

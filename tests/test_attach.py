@@ -76,6 +76,23 @@ async def test_what_was_said_meanwhile_comes_with_it(orphan: Orphan) -> None:
     await manager.shutdown_kernel(now=True)
 
 
+async def test_what_was_kept_stays_kept_over_a_restart(
+    kernelspec: WriteKernelspec, start_owner: StartOwner
+) -> None:
+    """Its kernelspec says "stop"; who started it said otherwise."""
+    kernelspec()
+    owner = start_owner(independent=True)
+    owner.end()
+    manager = await attach_async(owner.kernel_id)
+    kernel = Kernel(manager, manager.client())
+    container_id = kernel.container_id
+    await kernel.restart()
+    record = RecordStore().read(owner.kernel_id)
+    assert (kernel.container_id, record["container"]["on_server_exit"]) == (container_id, "keep")
+    kernel.client.stop_channels()
+    await manager.shutdown_kernel(now=True)
+
+
 async def test_its_death_is_noticed(orphan: Orphan) -> None:
     manager = await attach_async(orphan.kernel_id)
     orphan.container.kill()

@@ -76,14 +76,11 @@ def owner_of_nothing(runtime_dir: Path) -> Iterator[Callable[[str], tuple[Any, s
     with ExitStack() as stack:
 
         def start(engine_url: str) -> tuple[subprocess.Popen[str], str]:
-            process = stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", OWNER, engine_url],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
+            argv = [sys.executable, "-c", OWNER, engine_url]
+            process = subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
+            stack.enter_context(process)
             stack.callback(process.kill)
             assert process.stdout is not None
             return process, process.stdout.readline().strip()
@@ -188,9 +185,7 @@ def test_nobody_elses_container_is_touched(
 
 
 def test_an_engine_that_does_not_answer_is_tried_again(
-    owner_of_nothing: Callable[[str], tuple[Any, str]],
-    labelled: Label,
-    runtime_dir: Path,
+    owner_of_nothing: Callable[[str], tuple[Any, str]], labelled: Label, runtime_dir: Path
 ) -> None:
     """Until then the lease stays: it says on which engine there is something to do."""
     socket = runtime_dir.parent / "engine.sock"

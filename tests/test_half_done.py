@@ -124,7 +124,7 @@ def test_what_a_dead_server_had_begun_is_finished(
     where: str,
     outcome: str,
 ) -> None:
-    """At once, when the next process wants the kernel."""
+    """F2: nobody says what a kill is for. It is done when the next process wants the kernel."""
     kernelspec("keep", on_server_exit="keep")
     kernel_id = killed_in(verb, where, folder)
     if outcome != GONE:

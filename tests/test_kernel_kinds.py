@@ -123,7 +123,8 @@ async def test_a_kernel_that_is_not_python_and_speaks_tcp_only(
         network="bridge",
         transport=transport,
     )
-    assert await kernel.run("let x = 6; console.log(x * 7)") == "42\n"
+    # The value: what Deno prints can come after it has said that it is idle.
+    assert "42" in await kernel.run("let x = 6; x * 7")
     await kernel.restart()
     assert "ReferenceError" in await kernel.run("x")
 

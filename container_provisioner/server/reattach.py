@@ -145,6 +145,7 @@ class Reattacher:
             kernel_name=facts.kernel_name,
             cwd=facts.folder,
             adopt_only=True,
+            independent=True,  # for a restart later: that may be why it was kept
             **environment,
         )
         kernel: Any = self.kernels.get_kernel(kernel_id)

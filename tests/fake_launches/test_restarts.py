@@ -151,7 +151,7 @@ async def test_a_restart_that_fails_leaves_nothing_and_a_later_start_works(
 async def test_an_engine_that_does_not_answer_does_not_keep_the_manager_from_closing(
     launches: Launches, caplog: pytest.LogCaptureFixture
 ):
-    """An interrupt says so; a shutdown goes on, and says what it leaves behind."""
+    """An interrupt says so; a shutdown goes on, and leaves the guard what it needs for the rest."""
     manager = await launches.start()
     launches.fake.before["*"] = failing(EngineUnavailable("read timed out"))
     with pytest.raises(EngineUnavailable):
@@ -159,7 +159,12 @@ async def test_an_engine_that_does_not_answer_does_not_keep_the_manager_from_clo
     assert await manager.is_alive()
     await manager.shutdown_kernel(now=True)
     assert not manager.has_kernel
-    assert "its container is left behind: read timed out" in caplog.text
+    assert "its container is left to the guard: read timed out" in caplog.text
     launches.fake.before.clear()
-    assert launches.left() == [f"jupyter-kernel-{manager.kernel_id}"]
-    launches.fake.remove(f"jupyter-kernel-{manager.kernel_id}")
+    records, directory = RecordStore(), KernelDirectory.of(manager.kernel_id)
+    name = f"jupyter-kernel-{manager.kernel_id}"
+    paths = [directory.path, records.path(manager.kernel_id)]
+    assert launches.left() == [name, *sorted(map(str, paths))]
+    launches.fake.remove(name)
+    records.remove(manager.kernel_id)
+    directory.remove()
