@@ -15,6 +15,7 @@ from container_provisioner import labels
 from container_provisioner.engine import watcher as watcher_module
 from container_provisioner.engine.calls import Engine
 from container_provisioner.engine.docker_engine import DockerEngine
+from container_provisioner.engine.find import close_engines
 from container_provisioner.engine.watcher import ExitWatcher, Watch
 from container_provisioner.errors import EngineError, EngineUnavailable
 from container_provisioner.exits import ExitStatus
@@ -200,6 +201,12 @@ def test_an_engine_that_does_not_answer_says_nothing_of_its_containers(
 
 
 # -- its thread --------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _no_other_watcher() -> None:
+    """Managers that other tests have dropped follow their kernels for as long as the process."""
+    close_engines()
 
 
 def watcher_threads() -> list[threading.Thread]:
