@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import pytest
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.multikernelmanager import AsyncMultiKernelManager
 
@@ -19,7 +20,7 @@ from container_provisioner import labels
 from container_provisioner.connection import from_json
 from container_provisioner.store import KernelDirectory, RecordStore, runtime_folder
 
-from .conftest import Kernel
+from .conftest import Kernel, WriteKernelspec
 from .ends import until
 
 
@@ -91,11 +92,10 @@ def _content(path: Path) -> Any:
 
 async def try_to_adopt(kernel_id: str, **launch: Any) -> None:
     """As a server's next process does; all of its objects are gone then."""
-    managers = AsyncMultiKernelManager(connection_dir=str(runtime_folder()))
     try:
-        await managers.start_kernel(kernel_id=kernel_id, kernel_name="contained", **launch)
+        async with adopted(kernel_id, **launch):
+            pass
     finally:
-        del managers
         gc.collect()
 
 
@@ -138,3 +138,12 @@ async def orphan_of(folder: Path, docker_client: docker.DockerClient) -> AsyncIt
     finally:
         with contextlib.suppress(docker.errors.NotFound):
             container.remove(force=True)
+
+
+@pytest.fixture(name="orphan")
+async def orphan_fixture(
+    kernelspec: WriteKernelspec, folder: Path, docker_client: docker.DockerClient
+) -> AsyncIterator[Orphan]:
+    kernelspec(on_server_exit="keep")
+    async with orphan_of(folder, docker_client) as orphan:
+        yield orphan

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import docker
+import pytest
 
 from container_provisioner import labels
+
+from .conftest import Kernel
 
 SCRIPT = """
 import json, sys
@@ -45,6 +48,12 @@ class Owner:
 
     process: subprocess.Popen[str]
     kernel_id: str
+    docker_client: docker.DockerClient
+
+    @property
+    def container(self) -> Any:
+        """The kernel's, as it is now; None when there is none."""
+        return find(self.docker_client, self.kernel_id)
 
     def die(self) -> None:
         """By SIGKILL."""
@@ -68,7 +77,7 @@ class StartOwner(Protocol):
 
 
 @contextmanager
-def owners(folder: Path) -> Iterator[StartOwner]:
+def owners(folder: Path, docker_client: docker.DockerClient) -> Iterator[StartOwner]:
     """Starts owners of kernels of the kernelspec ``contained``; they are gone at the end."""
     started: list[Owner] = []
 
@@ -81,7 +90,7 @@ def owners(folder: Path) -> Iterator[StartOwner]:
             text=True,
         )
         assert process.stdout is not None
-        started.append(Owner(process, process.stdout.readline().strip()))
+        started.append(Owner(process, process.stdout.readline().strip(), docker_client))
         return started[-1]
 
     try:
@@ -92,8 +101,31 @@ def owners(folder: Path) -> Iterator[StartOwner]:
             owner.process.communicate()
 
 
+@pytest.fixture(name="start_owner")
+def start_owner_fixture(
+    folder: Path, runtime_dir: Path, docker_client: docker.DockerClient
+) -> Iterator[StartOwner]:
+    with owners(folder, docker_client) as start:
+        yield start
+
+
 def find(docker_client: docker.DockerClient, kernel_id: str) -> Any:
     """The kernel's container; None when there is none."""
     label = f"{labels.KERNEL_ID}={kernel_id}"
     found = docker_client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
     return found[0] if found else None
+
+
+async def assert_controlled(kernel: Kernel) -> None:
+    """A cell can be interrupted; a restart, in the same container, forgets ``x``."""
+    container_id = kernel.container_id
+    request = kernel.client.execute("print('started')\nwhile True: pass")
+    while (await kernel.client.get_iopub_msg(timeout=30))["msg_type"] != "stream":
+        pass
+    await kernel.manager.interrupt_kernel()
+    reply = await kernel.client.get_shell_msg(timeout=30)
+    assert reply["parent_header"]["msg_id"] == request
+    assert reply["content"]["ename"] == "KeyboardInterrupt"
+    await kernel.restart()
+    assert "NameError" in await kernel.run("x")
+    assert kernel.container_id == container_id

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
 from jupyter_client.multikernelmanager import AsyncMultiKernelManager, MultiKernelManager
 
@@ -15,19 +14,13 @@ from container_provisioner.store import runtime_folder
 
 from .conftest import Kernel, WriteKernelspec
 from .ends import end_of, left_below
-from .owners import StartOwner, find, owners
+from .owners import StartOwner, assert_controlled, start_owner_fixture  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.docker
 
 TCP = {"profile": "dev", "transport": "tcp"}
 CURVE = {"transport_encryption": "required"}
 COUNT = "import time\nfor n in range(10**6): print(n, flush=True); time.sleep(0.1)"
-
-
-@pytest.fixture
-def start_owner(folder: Path) -> Iterator[StartOwner]:
-    with owners(folder) as start:
-        yield start
 
 
 class Successor:
@@ -67,7 +60,6 @@ async def test_a_kernel_is_taken_over_whole(
     kernelspec: WriteKernelspec,
     start_owner: StartOwner,
     successor: Successor,
-    docker_client: docker.DockerClient,
     folder: Path,
     runtime_dir: Path,
     stanza: dict[str, Any],
@@ -76,7 +68,7 @@ async def test_a_kernel_is_taken_over_whole(
     """F4, F5: with the keys of the first process, which the second one knows nothing of."""
     kernelspec(**stanza, on_server_exit="keep")
     owner = start_owner(manager=manager)
-    kernel_id, container = owner.kernel_id, find(docker_client, owner.kernel_id)
+    kernel_id, container = owner.kernel_id, owner.container
     owner.die()
 
     kernel = await successor.adopt(kernel_id)
@@ -87,35 +79,23 @@ async def test_a_kernel_is_taken_over_whole(
     assert await kernel.run("x") == "1"
     assert kernel.provisioner.resolve_path(".") == str(folder)
 
-    message_id = kernel.client.execute("print('started')\nwhile True: pass")
-    while (await kernel.client.get_iopub_msg(timeout=30))["msg_type"] != "stream":
-        pass
-    await kernel.manager.interrupt_kernel()
-    reply = await kernel.client.get_shell_msg(timeout=30)
-    assert reply["parent_header"]["msg_id"] == message_id
-    assert reply["content"]["ename"] == "KeyboardInterrupt"
-
-    await kernel.restart()
-    assert "NameError" in await kernel.run("x")
+    await assert_controlled(kernel)
     assert (kernel.manager.kernel_id, kernel.container_id) == (kernel_id, container.id)
     assert kernel.provisioner.resolve_path(".") == str(folder)
 
     kernel.client.stop_channels()
     await successor.managers.shutdown_kernel(kernel_id)
-    assert find(docker_client, kernel_id) is None
+    assert owner.container is None
     assert left_below(runtime_dir) == []
 
 
 def test_a_blocking_manager_adopts_as_well(
-    kernelspec: WriteKernelspec,
-    start_owner: StartOwner,
-    docker_client: docker.DockerClient,
-    runtime_dir: Path,
+    kernelspec: WriteKernelspec, start_owner: StartOwner, runtime_dir: Path
 ) -> None:
     """F4"""
     kernelspec(on_server_exit="keep")
     owner = start_owner()
-    container = find(docker_client, owner.kernel_id)
+    container = owner.container
     owner.die()
 
     managers = MultiKernelManager(connection_dir=str(runtime_folder()))
@@ -130,11 +110,11 @@ def test_a_blocking_manager_adopts_as_well(
         )
         assert reply["content"]["status"] == "ok"
         assert manager.is_alive()
-        assert find(docker_client, owner.kernel_id).id == container.id
+        assert owner.container.id == container.id
     finally:
         client.stop_channels()
         managers.shutdown_all(now=True)
-    assert find(docker_client, owner.kernel_id) is None
+    assert owner.container is None
     assert left_below(runtime_dir) == []
 
 
@@ -196,19 +176,16 @@ async def test_an_adopted_kernel_that_dies_is_restarted(
 
 
 async def test_a_kernel_that_ended_before_it_was_adopted_is_started_anew(
-    kernelspec: WriteKernelspec,
-    start_owner: StartOwner,
-    successor: Successor,
-    docker_client: docker.DockerClient,
+    kernelspec: WriteKernelspec, start_owner: StartOwner, successor: Successor
 ) -> None:
     """F12: the id is free again; what ended makes way."""
     kernelspec(on_server_exit="keep")
     owner = start_owner()
     owner.die()
-    ended = find(docker_client, owner.kernel_id)
+    ended = owner.container
     ended.kill()
 
     kernel = await successor.adopt(owner.kernel_id)
     await kernel.ready()
     assert "NameError" in await kernel.run("x")
-    assert find(docker_client, owner.kernel_id).id == kernel.container_id != ended.id
+    assert owner.container.id == kernel.container_id != ended.id

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import docker
 import pytest
 
 from container_provisioner.errors import KernelNotAdoptable
@@ -16,23 +14,14 @@ from container_provisioner.store import RecordStore, leases, own_lease
 
 from .conftest import WriteKernelspec
 from .ends import until
-from .orphans import Orphan, adopted, orphan_of, try_to_adopt
-from .owners import find, owners
+from .orphans import Orphan, adopted, orphan_fixture, try_to_adopt  # noqa: F401 - a fixture
+from .owners import Owner, StartOwner, start_owner_fixture  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.docker
 
 # What the kernel's own connection file has besides.
 NAMES = {"kernel_name": "contained", "jupyter_session": ""}
 NONSENSE: list[Any] = [None, -17, "nonsense", "/", ["nonsense"], {"a": 1}, float("nan")]
-
-
-@pytest.fixture
-async def orphan(
-    kernelspec: WriteKernelspec, folder: Path, docker_client: docker.DockerClient
-) -> AsyncIterator[Orphan]:
-    kernelspec(on_server_exit="keep")
-    async with orphan_of(folder, docker_client) as orphan:
-        yield orphan
 
 
 def edited(record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -111,15 +100,24 @@ async def test_a_lost_record_whose_key_is_lost_too_is_not_rebuilt(orphan: Orphan
     assert before[orphan.container.id] == "running"
 
 
-async def test_a_lost_record_of_a_dead_owner_is_rebuilt_by_the_guard(
-    kernelspec: WriteKernelspec, folder: Path, docker_client: docker.DockerClient
-) -> None:
+@pytest.fixture
+def unrecorded(
+    kernelspec: WriteKernelspec, start_owner: StartOwner
+) -> Iterator[tuple[Owner, dict[str, Any]]]:
+    """A kept kernel's owner, and the record, which is lost while it lives."""
     kernelspec(on_server_exit="keep")
-    with owners(folder) as start:
-        owner = start()
-        record = RecordStore().read(owner.kernel_id)
-        RecordStore().remove(owner.kernel_id)
-        owner.die()
+    owner = start_owner()
+    record = RecordStore().read(owner.kernel_id)
+    RecordStore().remove(owner.kernel_id)
+    yield owner, record
+    owner.container.remove(force=True)
+
+
+async def test_a_lost_record_of_a_dead_owner_is_rebuilt_by_the_guard(
+    unrecorded: tuple[Owner, dict[str, Any]],
+) -> None:
+    owner, record = unrecorded
+    owner.die()
     await until(RecordStore().path(owner.kernel_id).exists)
     assert RecordStore().read(owner.kernel_id) == {
         "kernel_id": owner.kernel_id,
@@ -129,26 +127,18 @@ async def test_a_lost_record_of_a_dead_owner_is_rebuilt_by_the_guard(
     }
     async with adopted(owner.kernel_id):
         pass
-    container = find(docker_client, owner.kernel_id)
-    orphan = Orphan(owner.kernel_id, container, record)
+    orphan = Orphan(owner.kernel_id, owner.container, record)
     assert await orphan.say("print(x)") == "1\n"
-    container.remove(force=True)
 
 
 async def test_the_guard_leaves_a_kept_container_whose_key_is_lost(
-    kernelspec: WriteKernelspec, folder: Path, docker_client: docker.DockerClient
+    unrecorded: tuple[Owner, dict[str, Any]],
 ) -> None:
     """All that it does has been done when it forgets the owner."""
-    kernelspec(on_server_exit="keep")
-    with owners(folder) as start:
-        owner = start()
-        record = RecordStore().read(owner.kernel_id)
-        RecordStore().remove(owner.kernel_id)
-        shutil.rmtree(record["container"]["directory"])
-        owner.die()
+    owner, record = unrecorded
+    shutil.rmtree(record["container"]["directory"])
+    owner.die()
     await until(lambda: record["owner"] not in leases(), 60)
-    container = find(docker_client, owner.kernel_id)
-    assert container.status == "running"
+    assert owner.container.status == "running"
     with pytest.raises(KernelNotAdoptable, match="is lost, and so is the private directory"):
         await try_to_adopt(owner.kernel_id)
-    container.remove(force=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,10 @@ from container_provisioner.store import KernelDirectory, RecordStore, place_id
 
 from .conftest import PLAIN_IMAGE, StartKernel, WriteKernelspec, own_jupyter, write_kernelspec
 from .ends import left_below, until
-from .orphans import Orphan, orphan_of, try_to_adopt
-from .owners import find, owners
+from .orphans import Orphan, orphan_fixture, try_to_adopt  # noqa: F401 - a fixture
+from .owners import StartOwner, start_owner_fixture  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.docker
-
-
-@pytest.fixture
-async def orphan(
-    kernelspec: WriteKernelspec, folder: Path, docker_client: docker.DockerClient
-) -> AsyncIterator[Orphan]:
-    kernelspec(on_server_exit="keep")
-    async with orphan_of(folder, docker_client) as orphan:
-        yield orphan
 
 
 async def assert_refused(orphan: Orphan, why: str, **launch: Any) -> None:
@@ -44,18 +35,16 @@ async def assert_refused(orphan: Orphan, why: str, **launch: Any) -> None:
 
 
 async def test_a_kernel_whose_owner_lives_is_its_owners(
-    kernelspec: WriteKernelspec, folder: Path, docker_client: docker.DockerClient
+    kernelspec: WriteKernelspec, start_owner: StartOwner
 ) -> None:
     """F32: another process of the same user, with the same runtime directory."""
     kernelspec(on_server_exit="keep")
-    with owners(folder) as start:
-        owner = start()
-        container = find(docker_client, owner.kernel_id)
-        kernel = Orphan(owner.kernel_id, container, RecordStore().read(owner.kernel_id))
-        await assert_refused(kernel, f"belongs to process {owner.process.pid}.* still runs")
-        await assert_refused(kernel, "still runs", adopt_only=True)
-        owner.die()
-        container.remove(force=True)
+    owner = start_owner()
+    kernel = Orphan(owner.kernel_id, owner.container, RecordStore().read(owner.kernel_id))
+    await assert_refused(kernel, f"belongs to process {owner.process.pid}.* still runs")
+    await assert_refused(kernel, "still runs", adopt_only=True)
+    owner.die()
+    owner.container.remove(force=True)
 
 
 async def test_a_kernel_of_this_process_has_one_manager(

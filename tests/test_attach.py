@@ -5,11 +5,9 @@ from __future__ import annotations
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
 
 from container_provisioner import attach, attach_async
@@ -18,28 +16,13 @@ from container_provisioner.store import RecordStore
 
 from .conftest import Kernel, WriteKernelspec
 from .ends import end_of, left_below, until
-from .orphans import Orphan, orphan_of
-from .owners import StartOwner, owners
+from .orphans import Orphan, orphan_fixture  # noqa: F401 - a fixture
+from .owners import StartOwner, assert_controlled, start_owner_fixture  # noqa: F401 - a fixture
 from .server_process import eventually
 
 pytestmark = pytest.mark.docker
 
 COUNT = "for n in range(3): print(n, flush=True)"
-
-
-@pytest.fixture
-def start_owner(folder: Path) -> Iterator[StartOwner]:
-    with owners(folder) as start:
-        yield start
-
-
-@pytest.fixture
-async def orphan(
-    kernelspec: WriteKernelspec, folder: Path, docker_client: docker.DockerClient
-) -> AsyncIterator[Orphan]:
-    kernelspec(on_server_exit="keep")
-    async with orphan_of(folder, docker_client) as orphan:
-        yield orphan
 
 
 def texts(messages: list[dict[str, Any]]) -> list[str]:
@@ -54,14 +37,7 @@ async def test_a_script_owns_the_kernel_it_attaches_to(orphan: Orphan, runtime_d
     await kernel.ready()
     assert await kernel.run("print(x)") == "1\n"
     assert kernel.container_id == orphan.container.id
-    kernel.client.execute("print('started')\nwhile True: pass")
-    while (await kernel.client.get_iopub_msg(timeout=30))["msg_type"] != "stream":
-        pass
-    await manager.interrupt_kernel()
-    assert (await kernel.client.get_shell_msg(timeout=30))["content"]["status"] == "error"
-    await kernel.restart()
-    assert "NameError" in await kernel.run("x")
-    assert kernel.container_id == orphan.container.id
+    await assert_controlled(kernel)
     kernel.client.stop_channels()
     await manager.shutdown_kernel()
     assert left_below(runtime_dir) == []
@@ -122,9 +98,7 @@ def run_script(*argv: str) -> str:
 
 
 def test_the_kernel_goes_on_when_the_script_ends(
-    kernelspec: WriteKernelspec,
-    start_owner: StartOwner,
-    runtime_dir: Path,
+    kernelspec: WriteKernelspec, start_owner: StartOwner, runtime_dir: Path
 ) -> None:
     """One script after the other, each with a manager that blocks."""
     kernelspec(on_server_exit="keep")

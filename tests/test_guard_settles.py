@@ -24,7 +24,7 @@ from container_provisioner.store import RecordStore, own_lease, place_id
 from .conftest import PLAIN_IMAGE, WriteKernelspec, own_jupyter, write_kernelspec
 from .ends import left_below
 from .guards import guards
-from .owners import Owner, StartOwner, find, owners
+from .owners import Owner, StartOwner, owners, start_owner_fixture  # noqa: F401 - a fixture
 from .server_process import eventually
 
 pytestmark = pytest.mark.docker
@@ -44,12 +44,6 @@ input()
 """
 
 Label = Callable[..., Any]
-
-
-@pytest.fixture
-def start_owner(folder: Path, runtime_dir: Path) -> Iterator[StartOwner]:
-    with owners(folder) as start:
-        yield start
 
 
 @pytest.fixture
@@ -96,64 +90,55 @@ def there(container: Any) -> bool:
     return True
 
 
-def settled(docker_client: docker.DockerClient, owner: Owner, runtime_dir: Path) -> None:
+def settled(owner: Owner, runtime_dir: Path) -> None:
     """All of its kernel goes within ten seconds."""
     eventually(
-        lambda: find(docker_client, owner.kernel_id) is None and not left_below(runtime_dir),
+        lambda: owner.container is None and not left_below(runtime_dir),
         "everything of the kernel to go",
         SETTLED_SECONDS,
     )
 
 
 def test_everything_of_a_dead_owners_kernel_goes_within_ten_seconds(
-    kernelspec: WriteKernelspec,
-    start_owner: StartOwner,
-    docker_client: docker.DockerClient,
-    runtime_dir: Path,
+    kernelspec: WriteKernelspec, start_owner: StartOwner, runtime_dir: Path
 ) -> None:
-    """By SIGKILL of its whole process group, which its guard left long ago."""
+    """By SIGKILL; nobody has started anything since, and the other's stays until it dies too."""
     kernelspec()
     owner, other = start_owner(), start_owner()
     owner.die()
-    eventually(lambda: find(docker_client, owner.kernel_id) is None, "one to go", SETTLED_SECONDS)
-    assert find(docker_client, other.kernel_id).status == "running"
+    eventually(lambda: owner.container is None, "one to go", SETTLED_SECONDS)
+    assert other.container.status == "running"
     assert RecordStore().read(other.kernel_id)["kernel_id"] == other.kernel_id
     other.die()
-    settled(docker_client, other, runtime_dir)
+    settled(other, runtime_dir)
 
 
 def test_a_killed_guards_work_is_done_by_the_next_one(
-    kernelspec: WriteKernelspec,
-    start_owner: StartOwner,
-    docker_client: docker.DockerClient,
-    runtime_dir: Path,
+    kernelspec: WriteKernelspec, start_owner: StartOwner, runtime_dir: Path
 ) -> None:
     kernelspec()
     owner = start_owner()
     (pid,) = guards(runtime_dir)
     os.kill(pid, signal.SIGKILL)
     owner.die()
-    assert find(docker_client, owner.kernel_id).status == "running"
+    assert owner.container.status == "running"
     asyncio.run(ask_guard("guard", owner=own_lease().id))
-    settled(docker_client, owner, runtime_dir)
+    settled(owner, runtime_dir)
 
 
 async def test_a_kernel_that_was_to_end_can_be_started_again_at_once(
-    kernelspec: WriteKernelspec,
-    start_owner: StartOwner,
-    docker_client: docker.DockerClient,
-    folder: Path,
+    kernelspec: WriteKernelspec, start_owner: StartOwner, folder: Path
 ) -> None:
     """Under its id, which a notebook may remember: a new one, for the old one was to end."""
     kernelspec()
     owner = start_owner()
-    container = find(docker_client, owner.kernel_id)
+    container = owner.container
     owner.die()
     managers = AsyncMultiKernelManager()
     await managers.start_kernel(kernel_id=owner.kernel_id, kernel_name="contained", cwd=str(folder))
-    assert find(docker_client, owner.kernel_id).id != container.id
+    assert owner.container.id != container.id
     await managers.shutdown_all(now=True)
-    assert find(docker_client, owner.kernel_id) is None
+    assert owner.container is None
 
 
 def test_nobody_elses_container_is_touched(
@@ -166,7 +151,7 @@ def test_nobody_elses_container_is_touched(
     kernelspec()
     mine = start_owner()
     lease, place = RecordStore().read(mine.kernel_id)["owner"], place_id()
-    with own_jupyter() as elsewhere, owners(elsewhere.parent) as start_elsewhere:
+    with own_jupyter() as elsewhere, owners(elsewhere.parent, docker_client) as start_elsewhere:
         write_kernelspec(elsewhere)
         theirs = start_elsewhere()
         others = [
@@ -178,9 +163,9 @@ def test_nobody_elses_container_is_touched(
         lost = labelled(lease, place)
         mine.die()
         eventually(lambda: not there(lost), "what is the owner's to go", SETTLED_SECONDS)
-        assert find(docker_client, mine.kernel_id) is None
+        assert mine.container is None
         assert [there(container) for container in others] == [True] * 4
-        assert find(docker_client, theirs.kernel_id).status == "running"
+        assert theirs.container.status == "running"
         theirs.end()
 
 
@@ -200,10 +185,7 @@ def test_an_engine_that_does_not_answer_is_tried_again(
 
 
 def test_a_kept_kernel_that_nobody_has_ends_when_its_time_is_over(
-    kernelspec: WriteKernelspec,
-    start_owner: StartOwner,
-    docker_client: docker.DockerClient,
-    runtime_dir: Path,
+    kernelspec: WriteKernelspec, start_owner: StartOwner, runtime_dir: Path
 ) -> None:
     """Even when its guard was killed, or somebody writes nonsense into another one's record."""
     kernelspec(on_server_exit="keep", max_idle=3.0)
@@ -217,18 +199,17 @@ def test_a_kept_kernel_that_nobody_has_ends_when_its_time_is_over(
     asyncio.run(ask_guard("settle", owner=good["owner"]))
     bad = {**good, "container": {**good["container"], "max_idle": "later"}}
     records.write(other.kernel_id, bad)
-    eventually(lambda: find(docker_client, idle.kernel_id) is None, "the idle kernel to end")
-    assert find(docker_client, other.kernel_id).status == "running"
+    eventually(lambda: idle.container is None, "the idle kernel to end")
+    assert other.container.status == "running"
     records.write(other.kernel_id, {"kernel_id": other.kernel_id})
     time.sleep(1.5)  # the guard looks every second
     records.write(other.kernel_id, good)
-    settled(docker_client, other, runtime_dir)
+    settled(other, runtime_dir)
 
 
 def test_the_guard_gives_no_secret_away(
     kernelspec: WriteKernelspec,
     start_owner: StartOwner,
-    docker_client: docker.DockerClient,
     runtime_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -240,7 +221,7 @@ def test_the_guard_gives_no_secret_away(
     (pid,) = guards(runtime_dir)
     command = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
     owner.die()
-    settled(docker_client, owner, runtime_dir)
+    settled(owner, runtime_dir)
     log = runtime_dir / "container-provisioner" / "guard.log"
     assert f"Kernel {owner.kernel_id}" in log.read_text()
     assert log.stat().st_mode & 0o777 == 0o600

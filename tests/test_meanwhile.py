@@ -56,6 +56,14 @@ def kill(server: Server) -> None:
     server.process.wait()
 
 
+def left_alone(serve: Serve, name: str = "keep", **environment: str) -> str:
+    """A kernel in which ``x`` is 1, and whose server was killed."""
+    server = serve(**environment)
+    kernel_id = started(server, name)
+    kill(server)
+    return kernel_id
+
+
 def of_kernels(runtime: Path) -> list[str]:
     """Files of kernels; a server's own are not meant."""
     return [
@@ -106,9 +114,7 @@ def test_the_next_server_says_what_happened_to_each(
 def test_a_container_that_may_hold_files_is_left_to_the_user(
     serve: Serve, runtime: Path, docker_client: docker.DockerClient
 ) -> None:
-    first = serve()
-    kernel_id = started(first, "files")
-    kill(first)
+    kernel_id = left_alone(serve, "files")
     container = container_of(docker_client, kernel_id)
     container.kill()
     second = serve()
@@ -124,9 +130,7 @@ def test_a_kernel_that_dies_after_its_adoption_is_restarted(
     serve: Serve, docker_client: docker.DockerClient
 ) -> None:
     """F30: not alive for ever."""
-    first = serve()
-    kernel_id = started(first)
-    kill(first)
+    kernel_id = left_alone(serve)
     second = serve()
     with second.channels(kernel_id) as channels:
         container_of(docker_client, kernel_id).kill()
@@ -145,9 +149,7 @@ def test_the_engine_is_restarted_while_no_server_runs(
     """F31: no false death where containers survive their engine, one clear death where not."""
     with own_engine(live_restore=live_restore) as engine:
         where = {"CONTAINER_PROVISIONER_ENGINE_URL": engine.url}
-        first = serve(**where)
-        kernel_id = started(first)
-        kill(first)
+        kernel_id = left_alone(serve, **where)
         engine.stop()
         engine.start()
         second = serve(**where)
@@ -187,9 +189,7 @@ def test_an_engine_that_comes_later_than_the_server(serve: Serve) -> None:
     """After a boot, say: its kernels are adopted when it answers."""
     with own_engine(live_restore=True) as engine:
         where = {"CONTAINER_PROVISIONER_ENGINE_URL": engine.url}
-        first = serve(**where)
-        kernel_id = started(first)
-        kill(first)
+        kernel_id = left_alone(serve, **where)
         engine.stop()
         second = serve(**where)
         assert second.call("GET", "kernels").json() == []

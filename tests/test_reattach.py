@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,10 @@ from container_provisioner.provisioner import ContainerProvisioner
 from container_provisioner.store import RecordStore
 
 from .conftest import Kernel, StartKernel, WriteKernelspec
-from .ends import end_of, left_below, until
-from .owners import StartOwner, find, owners
+from .ends import end_of, left_below
+from .owners import StartOwner, assert_controlled, start_owner_fixture  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.docker
-
-# Issue 3 says 10 s; and this machine may have other things to do.
-SOON = 15.0
-
-
-@pytest.fixture
-def start_owner(folder: Path) -> Iterator[StartOwner]:
-    with owners(folder) as start:
-        yield start
-
 
 TakeOver = Callable[[str], Awaitable[Kernel]]
 
@@ -76,17 +66,12 @@ def newcomer(kernel: Kernel) -> ContainerProvisioner:
 
 
 async def test_a_record_in_another_process_gives_control(
-    kernelspec: WriteKernelspec,
-    start_owner: StartOwner,
-    take_over: TakeOver,
-    docker_client: docker.DockerClient,
-    folder: Path,
-    runtime_dir: Path,
+    kernelspec: WriteKernelspec, start_owner: StartOwner, take_over: TakeOver, runtime_dir: Path
 ) -> None:
     """F4: `load_provisioner_info`, without `start_kernel`."""
     kernelspec(on_server_exit="keep")
     owner = start_owner()
-    kernel_id, container = owner.kernel_id, find(docker_client, owner.kernel_id)
+    kernel_id, container = owner.kernel_id, owner.container
     owner.die()
 
     kernel = await take_over(kernel_id)
@@ -95,38 +80,23 @@ async def test_a_record_in_another_process_gives_control(
     assert kernel.container_id == container.id
     await kernel.ready()
     assert await kernel.run("x") == "1"
-    message_id = kernel.client.execute("print('started')\nwhile True: pass")
-    while (await kernel.client.get_iopub_msg(timeout=30))["msg_type"] != "stream":
-        pass
-    await kernel.manager.interrupt_kernel()
-    reply = await kernel.client.get_shell_msg(timeout=30)
-    assert reply["parent_header"]["msg_id"] == message_id
-    assert reply["content"]["ename"] == "KeyboardInterrupt"
-
-    await kernel.restart()
-    assert "NameError" in await kernel.run("x")
-    assert kernel.container_id == container.id
-
+    await assert_controlled(kernel)
     kernel.client.stop_channels()
     await kernel.manager.shutdown_kernel()
     assert not kernel.manager.has_kernel
-    assert find(docker_client, kernel_id) is None
+    assert owner.container is None
     assert left_below(runtime_dir) == []
 
 
 @pytest.mark.parametrize("how", ["kill", "remove"])
 async def test_a_kernel_that_died_meanwhile_is_loaded_as_dead(
-    kernelspec: WriteKernelspec,
-    start_owner: StartOwner,
-    take_over: TakeOver,
-    docker_client: docker.DockerClient,
-    how: str,
+    kernelspec: WriteKernelspec, start_owner: StartOwner, take_over: TakeOver, how: str
 ) -> None:
     """F4, F12: neither alive for ever, nor an error; a restart gives a working kernel."""
     kernelspec(on_server_exit="keep")
     owner = start_owner()
     owner.die()
-    container = find(docker_client, owner.kernel_id)
+    container = owner.container
     container.kill() if how == "kill" else container.remove(force=True)
     kernel = await take_over(owner.kernel_id)
     assert await end_of(kernel) == {"kill": 137, "remove": 1}[how]
@@ -169,32 +139,14 @@ async def test_a_container_that_is_not_the_kernels_is_not_loaded(
     assert await kernel.run("1 + 1") == "2"
 
 
-async def test_a_kernel_that_is_not_kept_ends_with_its_killed_owner(
-    kernelspec: WriteKernelspec,
-    start_owner: StartOwner,
-    docker_client: docker.DockerClient,
-    runtime_dir: Path,
-) -> None:
-    """Container, directory, record and connection file; nobody has started anything since."""
-    kernelspec()
-    owner = start_owner()
-    assert find(docker_client, owner.kernel_id) is not None
-    owner.die()
-    await until(lambda: find(docker_client, owner.kernel_id) is None, SOON)
-    await until(lambda: left_below(runtime_dir) == [], SOON)
-
-
 def test_a_kernel_that_is_not_kept_ends_with_its_owner(
-    kernelspec: WriteKernelspec,
-    start_owner: StartOwner,
-    docker_client: docker.DockerClient,
-    runtime_dir: Path,
+    kernelspec: WriteKernelspec, start_owner: StartOwner, runtime_dir: Path
 ) -> None:
     """A script that did not shut it down: it is gone when the script has ended."""
     kernelspec()
     owner = start_owner()
     owner.end()
-    assert find(docker_client, owner.kernel_id) is None
+    assert owner.container is None
     assert left_below(runtime_dir) == []
 
 
