@@ -17,17 +17,15 @@ from typing import Any
 
 from . import labels
 from .adoptable import AdoptableKernel, RunningKernel
-from .command import CONNECTION_FILE
+from .command import CONNECTION_NAME
 from .connection import CREDENTIALS, from_json
-from .engine.base import ContainerInfo
+from .engine.base import RUNNING, ContainerInfo
 from .engine.calls import Engine
 from .errors import ContainerGone, KernelNotAdoptable
 from .greeting import greet
 from .handle import ContainerIdentity, KernelContainer
-from .store import RecordStore, lease_facts, lease_is_held, own_lease, place_id
+from .store import KernelDirectory, RecordStore, lease_facts, lease_is_held, own_lease, place_id
 from .transports import transport_named
-
-RUNNING = ("running", "paused", "restarting")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,23 +66,20 @@ async def adopt(
 
 
 async def _check_labels(engine: Engine, found: ContainerInfo, kernel_id: str) -> None:
-    expected = {
-        labels.KERNEL_ID: kernel_id,
-        labels.OWNER_UID: str(os.getuid()),
-        labels.PLACE: place_id(),
-    }
-    if not expected.items() <= found.labels.items():
+    expected = {labels.OWNER_UID: str(os.getuid()), labels.PLACE: place_id()}
+    is_the_kernels = labels.is_of_kernel(found.name, found.labels, kernel_id)
+    if not (is_the_kernels and expected.items() <= found.labels.items()):
         raise KernelNotAdoptable(
             f"Container {found.id[:12]} belongs to another user, or to a Jupyter with another "
             "runtime directory. Nothing was changed."
         )
-    candidates = [
-        item
+    candidates = {found.id} | {
+        item.id
         for item in await engine.list_containers({labels.KERNEL_ID: kernel_id})
         if item.state in RUNNING
-    ]
+    }
     if len(candidates) > 1:
-        ids = ", ".join(sorted(item.id[:12] for item in candidates))
+        ids = ", ".join(sorted(container_id[:12] for container_id in candidates))
         raise KernelNotAdoptable(
             f"Several containers say that they are kernel {kernel_id}: {ids}. Nothing was "
             "changed; remove those that are not."
@@ -176,12 +171,24 @@ async def _take_over(claim: _Claim, engine: Engine, log: logging.Logger) -> Adop
     )
 
 
+def facts_beside(found: ContainerInfo) -> AdoptableKernel:
+    """What its launch wrote down beside the record: in a label, or, of a container that had its
+    labels before it was anybody's, in the private directory.
+
+    Raises `KernelNotAdoptable` when there is nothing, or nothing that makes sense.
+    """
+    text = found.labels.get(labels.RECORD, "")
+    if labels.WARM in found.labels:
+        text = KernelDirectory.of(found.labels.get(labels.KERNEL_ID, "")).kept_record()
+    return AdoptableKernel.from_label(text, found.id)
+
+
 def rebuild_record(found: ContainerInfo) -> dict[str, Any]:
     """A lost record, from the container's labels and the kernel's own connection file.
 
     Raises `KernelNotAdoptable` when either is missing; then nobody can have the key.
     """
-    facts = AdoptableKernel.from_label(found.labels.get(labels.RECORD, ""), found.id)
+    facts = facts_beside(found)
     info = _kernels_own(facts)
     if not info:
         raise KernelNotAdoptable(
@@ -202,7 +209,7 @@ def rebuild_record(found: ContainerInfo) -> dict[str, Any]:
 def _kernels_own(facts: AdoptableKernel) -> dict[str, Any]:
     """The connection file that the kernel itself was given; empty when there is none."""
     try:
-        path = facts.directory.path / CONNECTION_FILE.rpartition("/")[2]
+        path = facts.directory.path / CONNECTION_NAME
         info = json.loads(path.read_text(encoding="ascii"))
     except (OSError, ValueError, RecursionError):
         return {}
@@ -215,8 +222,9 @@ async def check_identity(engine: Engine, identity: ContainerIdentity) -> None:
         found = await engine.inspect(identity.container_id)
     except ContainerGone:
         return
-    expected = {labels.KERNEL_ID: identity.kernel_id, labels.LAUNCH_ID: identity.launch_id}
-    if found.id != identity.container_id or not expected.items() <= found.labels.items():
+    is_the_kernels = labels.is_of_kernel(found.name, found.labels, identity.kernel_id)
+    launch_id = found.labels.get(labels.LAUNCH_ID)
+    if not is_the_kernels or (found.id, launch_id) != (identity.container_id, identity.launch_id):
         raise KernelNotAdoptable(
             f"Container {identity.container_id[:12]} is not that of kernel "
             f"{identity.kernel_id}. Nothing was changed."

@@ -17,8 +17,9 @@ from .errors import ConfigurationError
 PRIVATE_DIR = "/run/kernel"
 """Where the kernel's private directory is mounted, read-only."""
 
-CONNECTION_FILE = f"{PRIVATE_DIR}/connection.json"
-ENVIRONMENT_FILE = f"{PRIVATE_DIR}/environment"
+CONNECTION_NAME, ENVIRONMENT_NAME = "connection.json", "environment"
+CONNECTION_FILE = f"{PRIVATE_DIR}/{CONNECTION_NAME}"
+ENVIRONMENT_FILE = f"{PRIVATE_DIR}/{ENVIRONMENT_NAME}"
 SOCKETS_DIR = f"{PRIVATE_DIR}/sockets"
 RESOURCE_DIR = f"{PRIVATE_DIR}/resources"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Unicode
 
+from . import workspace
 from .adoptable import AdoptableKernel
 from .errors import EngineUnavailable
 from .exits import ExitStatus
 from .handle import KernelContainer
 from .store import own_lease
 from .store.directory import Phase
+
+ENDING_SECONDS = 0.1
 
 
 class ContainerProcess(LocalProvisioner):
@@ -30,6 +34,7 @@ class ContainerProcess(LocalProvisioner):
         self._end_expected = False  # somebody asked for the shutdown or restart under way
         self._died = False  # the last run ended by itself, and nobody has started another
         self._launch_failure: ExitStatus | None = None
+        self._started_in = 0.0  # seconds
 
     # -- liveness ---------------------------------------------------------------------------
 
@@ -48,6 +53,10 @@ class ContainerProcess(LocalProvisioner):
         if not self._has_process:
             return 0
         status = self._status
+        if status is None and self._end_expected and self._container is not None:
+            # Who shuts down looks every 0.1 s. Told at once, it need not wait for its next look.
+            with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+                status = await asyncio.wait_for(self._container.wait(), ENDING_SECONDS)
         if status is None:
             return None
         await self._notice_end(status)
@@ -126,6 +135,25 @@ class ContainerProcess(LocalProvisioner):
         if not restart and (status := self._status) is not None:
             await self._notice_end(status)  # it died, and nobody has polled since
         self._end_expected = True
+
+    # -- what a server asks -----------------------------------------------------------------
+
+    def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
+        """The manager's ``shutdown_wait_time``: a container takes no longer to end."""
+        return recommended
+
+    def get_stable_start_time(self, recommended: float = 10.0) -> float:
+        """The restarter's own time, and what the launch took, a pull included.
+
+        The restarter counts from the death on. Without the launch, a kernel that takes long to
+        start and dies soon after would be restarted for ever.
+        """
+        return recommended + self._started_in
+
+    def resolve_path(self, path: str) -> str | None:
+        """The host's path of a path as the kernel sees it; None for what is not mounted there."""
+        mounts = self.facts.mounts if self.facts is not None else ()
+        return workspace.resolve(path, cwd=str(self.cwd or "/"), mounts=mounts)
 
     # -- for the guard ----------------------------------------------------------------------
 

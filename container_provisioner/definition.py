@@ -8,7 +8,9 @@ from typing import Any
 
 from .command import (
     CONNECTION_FILE,
+    CONNECTION_NAME,
     ENVIRONMENT_FILE,
+    ENVIRONMENT_NAME,
     PRIVATE_DIR,
     RESOURCE_DIR,
     SOCKETS_DIR,
@@ -70,7 +72,7 @@ def container_spec(
     if "curve_secretkey" in request.connection_info:
         # ipykernel writes its connection file anew when there are keys in it. The file may be
         # written, not its directory: the kernel still cannot put a link in its place.
-        file = directory.path / CONNECTION_FILE.rpartition("/")[2]
+        file = directory.path / CONNECTION_NAME
         mounts.append(Mount(source=str(file), target=CONNECTION_FILE, read_only=False))
     if request.command.uses_resources:
         mounts.append(Mount(source=request.resource_dir, target=RESOURCE_DIR))
@@ -86,6 +88,7 @@ def container_spec(
         name="",
         image=root.image,
         argv=argv,
+        directory=str(directory.path),
         environment={**INIT, "HOME": HOME, "USER": "kernel", **root.environment, **plain},
         working_dir=place.cwd,
         user=str(user),
@@ -115,13 +118,13 @@ def write_files(
         kernel_name=request.kernel_name,
         jupyter_session=session,
     )
-    directory.write(CONNECTION_FILE.rpartition("/")[2], text, user)
+    directory.write(CONNECTION_NAME, text, user)
     _, chosen = split_environment(request.environment)
     try:
         script = environment_script(chosen)
     except ValueError as exc:
         raise ConfigurationError(f"The kernel's environment: {exc}.") from exc
-    directory.write(ENVIRONMENT_FILE.rpartition("/")[2], script, user)
+    directory.write(ENVIRONMENT_NAME, script, user)
     if root.is_host:
         for name, accounts_text in accounts(user).items():
             directory.write(name, accounts_text, user, mode=0o644)

@@ -16,7 +16,6 @@ from .errors import ContainerGone, EngineError, KernelNotAdoptable
 from .exits import ExitStatus, explain_exit, explain_start, format_size, log_tail
 
 LOG_LINES = 20
-_LOOK_SECONDS = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +66,13 @@ class KernelContainer:
 
     async def follow(self) -> ContainerInfo | None:
         """Watch a run that has just begun; call it after each start. None: gone already."""
+        return await self.engine.check(self.watch())
+
+    def watch(self) -> Watch:
+        """The same of a run that is known to go on afterwards."""
         self.end_requested = False
         self._watch = self.engine.watcher.follow(self.identity.container_id, self._on_oom)
-        return await self.engine.check(self._watch)
+        return self._watch
 
     def unfollow(self) -> None:
         """Stop watching; the status that was seen last stays."""
@@ -83,9 +86,10 @@ class KernelContainer:
 
     async def wait(self) -> ExitStatus:
         """Until it has ended. The caller bounds the time."""
-        while (status := self.status) is None:
-            await asyncio.sleep(_LOOK_SECONDS)
-        return status
+        if self._watch is None:
+            await asyncio.get_running_loop().create_future()  # it was never started
+            raise AssertionError("unreachable")
+        return await self._watch.wait()
 
     async def signal(self, signum: int) -> None:
         """To the kernel's process group. 0 only asks whether there is one, as does `status`."""

@@ -136,6 +136,26 @@ def host_mounts(program: Program) -> tuple[Mount, ...]:
     return tuple(mounts)
 
 
+def packages_version(program: Program) -> str:
+    """Changes when packages are installed or removed: when each of the folders with them changed.
+
+    A process that has imported some of the old ones would be a mixture.
+    """
+    folders = [Path(prefix) / "lib" for prefix in (*program.prefixes, "/usr", "/usr/local")]
+    packages = [
+        path
+        for folder in folders
+        for pattern in ("python3*/site-packages", "python3*/dist-packages")
+        for path in folder.glob(pattern)
+    ]
+    if program.user_site:
+        packages.append(Path(program.user_site))
+    packages.append(Path("/usr/lib/python3/dist-packages"))
+    return " ".join(
+        f"{path}={path.stat().st_mtime_ns}" for path in sorted(set(packages)) if path.is_dir()
+    )
+
+
 def host_variables(program: Program) -> dict[str, str]:
     """PATH with the program's own directory first, and where Python finds user packages."""
     folder = str(Path(program.path).parent)

@@ -67,11 +67,17 @@ async def image_user(engine: Engine, image: str, info: ImageInfo) -> KernelUser:
         return KernelUser(0, 0)
     if name.isdecimal() and (not group or group.isdecimal()):
         return KernelUser(int(name), int(group or name))
-    accounts = await _accounts(engine, info.id)
+    if info.id not in _known_accounts:
+        _known_accounts[info.id] = await _accounts(engine, info.id)
+    accounts = _known_accounts[info.id]
     fields = next((line for line in accounts if name in (line[0], line[2])), None)
     if fields is None:
         raise UserRefused(f"Image {image!r} runs as {info.user!r}, whom it does not know.")
     return KernelUser(int(fields[2]), int(group if group.isdecimal() else fields[3]))
+
+
+# By the image's id, which is a digest of what is in it.
+_known_accounts: dict[str, list[list[str]]] = {}
 
 
 async def _accounts(engine: Engine, image_id: str) -> list[list[str]]:

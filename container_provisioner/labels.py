@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 
 PREFIX = "io.github.container-provisioner."
 
 KERNEL_ID = PREFIX + "kernel-id"
-"""The kernel's id, as the front ends know it. On every kernel container."""
+"""The kernel's id, as the front ends know it. On every kernel container; see also `WARM`."""
+
+WARM = PREFIX + "warm"
+"""Digest of what a container of a warm pool is. Its `KERNEL_ID` is the name that it was made with;
+whose kernel it has become is said by its present name, because no label can be changed."""
 
 LAUNCH_ID = PREFIX + "launch-id"
 """A random name of the launch that created the container. Only that launch may undo it."""
@@ -54,6 +59,23 @@ def container_name(kernel_id: str) -> str:
     digest = hashlib.sha256(kernel_id.encode()).hexdigest()[:12]
     safe = re.sub(r"[^a-zA-Z0-9_.-]+", "-", kernel_id)[:40]
     return f"jupyter-kernel.{safe}-{digest}"  # a dot: no id that stands as it is gives that name
+
+
+def warm_name(warm_id: str) -> str:
+    """The name of a container that waits in a pool."""
+    return f"jupyter-warm-{warm_id}"
+
+
+def is_of_kernel(name: str, labels: Mapping[str, str], kernel_id: str) -> bool:
+    """Whether the container with that name and those labels is the kernel's."""
+    if WARM in labels:
+        return name == container_name(kernel_id)
+    return labels.get(KERNEL_ID) == kernel_id
+
+
+def waits(name: str, labels: Mapping[str, str]) -> bool:
+    """Whether it is a container of a pool that no kernel has claimed."""
+    return WARM in labels and name == labels.get(KERNEL_ID)
 
 
 def owned(*, owner: str, place: str) -> dict[str, str]:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from . import labels
-from .engine.base import ContainerInfo
+from .engine.base import RUNNING, ContainerInfo
 from .engine.calls import Engine
 from .errors import ContainerGone, EngineError, KernelRuns, NameTaken
-from .spec import ContainerSpec
 
 # A container that is being removed keeps its name until the engine is done with it.
 NAME_SECONDS = 10
 
 
-async def create_under_name(engine: Engine, spec: ContainerSpec, kernel_id: str) -> str:
-    """Create the container; returns its id.
+async def under_name(
+    engine: Engine,
+    name: str,
+    take: Callable[[], Awaitable[str]],
+    launch_id: str,
+    kernel_id: str,
+) -> str:
+    """`take` the name for a container of `launch_id`, by creation or renaming; returns its id.
 
     When the name is taken, look at who has it: the labels decide, not the name. An ended container
     of the same kernel makes way. Raises `KernelRuns` for one that runs, `EngineError` for
@@ -29,21 +36,21 @@ async def create_under_name(engine: Engine, spec: ContainerSpec, kernel_id: str)
     ):
         with attempt:
             try:
-                return await engine.create(spec)
+                return await take()
             except NameTaken:
                 try:
-                    found = await engine.inspect(spec.name)
+                    found = await engine.inspect(name)
                 except ContainerGone:
-                    raise NameTaken(f"Container name {spec.name} is being freed.") from None
-                if found.labels.get(labels.LAUNCH_ID) == spec.labels[labels.LAUNCH_ID]:
-                    return found.id  # made, but the answer was lost
+                    raise NameTaken(f"Container name {name} is being freed.") from None
+                if found.labels.get(labels.LAUNCH_ID) == launch_id:
+                    return found.id  # done, but the answer was lost
                 await _make_way(engine, found, kernel_id)
                 raise
     raise AssertionError("unreachable: the last attempt raises")
 
 
 async def clear_name(engine: Engine, name: str, kernel_id: str) -> None:
-    """As `create_under_name`, ahead of it: what a launch writes first is in one place per kernel.
+    """As `under_name`, ahead of it: what a launch writes first is in one place per kernel.
 
     Raises the same errors.
     """
@@ -56,11 +63,11 @@ async def clear_name(engine: Engine, name: str, kernel_id: str) -> None:
 
 async def _make_way(engine: Engine, found: ContainerInfo, kernel_id: str) -> None:
     """Remove an ended predecessor of the same kernel; refuse for anything else."""
-    if found.labels.get(labels.KERNEL_ID) != kernel_id:
+    if not labels.is_of_kernel(found.name, found.labels, kernel_id):
         raise EngineError(
             f"The container name {found.name} is taken by container {found.id[:12]}, which is "
             "not this kernel's. Rename or remove it."
         )
-    if found.state in ("running", "paused", "restarting"):
+    if found.state in RUNNING:
         raise KernelRuns(found.id)
     await engine.remove(found.id)

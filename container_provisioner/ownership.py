@@ -45,10 +45,7 @@ class Ownership:
         return self.records.path(self.kernel_id).exists()
 
     async def guard(self, engine_url: str) -> None:
-        """Have the kernels of this process removed, on this engine, when it dies."""
-        lease = own_lease()
-        lease.uses(engine_url)
-        await self._tell("guard", owner=lease.id)
+        await have_guarded(engine_url, self.log, f"Kernel {self.kernel_id}")
 
     async def record(self, info: Mapping[str, Any], *, keep: bool) -> None:
         """Write the record: the kernel is this process's. `keep`: it may outlive this process."""
@@ -65,11 +62,7 @@ class Ownership:
 
     def forget(self) -> None:
         """It is no more, and neither is the connection file that its first manager wrote."""
-        with contextlib.suppress(KernelNotAdoptable):
-            record = self.records.read(self.kernel_id)
-            if (path := self.records.connection_file(record)) is not None:
-                path.unlink(missing_ok=True)
-        self.records.remove(self.kernel_id)
+        self.records.forget(self.kernel_id)
         _to_be_removed.discard(self.kernel_id)
 
     async def settle_predecessor(self) -> None:
@@ -92,12 +85,23 @@ class Ownership:
         await self._tell("keep", kernel=self.kernel_id)
 
     async def _tell(self, do: str, **facts: Any) -> None:
-        try:
-            await ask_guard(do, **facts)
-        except GuardUnavailable as exc:
-            self.log.warning(
-                "Kernel %s: %s Should this process be killed, its containers stay until the next "
-                "one starts a kernel.",
-                self.kernel_id,
-                exc,
-            )
+        await _tell_guard(self.log, f"Kernel {self.kernel_id}", do, **facts)
+
+
+async def have_guarded(engine_url: str, log: logging.Logger, what: str) -> None:
+    """Have the containers of this process removed, on this engine, when it dies."""
+    lease = own_lease()
+    lease.uses(engine_url)
+    await _tell_guard(log, what, "guard", owner=lease.id)
+
+
+async def _tell_guard(log: logging.Logger, what: str, do: str, **facts: Any) -> None:
+    try:
+        await ask_guard(do, **facts)
+    except GuardUnavailable as exc:
+        log.warning(
+            "%s: %s Should this process be killed, its containers stay until the next one starts "
+            "a kernel.",
+            what,
+            exc,
+        )

@@ -53,6 +53,7 @@ class Settings:
     env: Mapping[str, str] = field(default_factory=dict)
     env_passthrough: tuple[str, ...] = ()
     restart_mode: str = "in-place"
+    warm_pool_size: int = 0
     on_server_exit: str = "stop"  # or "keep"
     max_idle: float = 0.0  # seconds without a server; 0 is for ever
     pull_policy: str = "missing"

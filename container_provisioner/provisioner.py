@@ -16,7 +16,6 @@ from typing import Any, cast
 
 from jupyter_client.connect import KernelConnectionInfo
 
-from . import workspace
 from .adoptable import AdoptableKernel, RunningKernel
 from .adoption import adopt, check_identity, find_running
 from .command import container_command
@@ -63,7 +62,8 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         self.kernel_info: dict[str, Any] | None = None  # of an adopted kernel, as it answered
         self.was_busy = False  # when it was adopted
         self._notice = ""  # what there is to know of a kernel that was adopted
-        self._started_at, self._started_in = "", 0.0
+        self._started_at = ""
+        self.launched_as: tuple[LaunchRequest, Engine] | None = None  # the last time
         self._file = ""  # the connection file that clients know, when it is not the manager's
         self._spared: SparedFile | None = None  # while it is not known whose the kernel is
         self._ownership = Ownership(kernel_id=self.kernel_id, log=self.log)
@@ -190,6 +190,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
                 return
             try:
                 request = self._request(cmd, kwargs, settings)
+                self.launched_as = request, engine
                 running = await launch(
                     request, engine, self.log, predecessor, is_wanted=lambda: not self._closed
                 )
@@ -232,6 +233,13 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
             transport=transport_named(settings.transport, network=settings.network),
             server=self._server,
         )
+
+    async def template(self, cmd: list[str], **kwargs: Any) -> tuple[LaunchRequest, Engine]:
+        """What `launch_kernel` would do, for a warm pool to prepare. Undoes `pre_launch`."""
+        settings = self.settings()
+        request = self._request(cmd, kwargs, settings)
+        self._settle_file(taken=False)
+        return request, await self._open_engine(settings.engine, settings.engine_url)
 
     @property
     def _server(self) -> str:
@@ -340,25 +348,6 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         if _in_control.get(self.kernel_id) is self:
             del _in_control[self.kernel_id]
         self._has_process = self._died = False
-
-    # -- what a server asks -----------------------------------------------------------------
-
-    def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
-        """The manager's ``shutdown_wait_time``: a container takes no longer to end."""
-        return recommended
-
-    def get_stable_start_time(self, recommended: float = 10.0) -> float:
-        """The restarter's own time, and what the launch took, a pull included.
-
-        The restarter counts from the death on. Without the launch, a kernel that takes long to
-        start and dies soon after would be restarted for ever.
-        """
-        return recommended + self._started_in
-
-    def resolve_path(self, path: str) -> str | None:
-        """The host's path of a path as the kernel sees it; None for what is not mounted there."""
-        mounts = self.facts.mounts if self.facts is not None else ()
-        return workspace.resolve(path, cwd=str(self.cwd or "/"), mounts=mounts)
 
     # -- persistence ------------------------------------------------------------------------
 

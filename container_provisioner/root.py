@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -22,10 +23,27 @@ class RootFilesystem:
     image: str  # for the engine
     title: str  # for people
     argv: tuple[str, ...]
+    version: str  # changes with what is in it, under the same name
     user: KernelUser | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
     is_host: bool = False
+
+
+# Their name says what is in them, so that one that was seen needs not be looked at again.
+_have_host_image: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+async def import_host_image(engine: Engine) -> None:
+    """Have the image of empty directories that stands under the host's environment."""
+    image, layer = host_environment.empty_image()
+    await engine.import_image(image, layer, host_environment.IMAGE_LABELS)
+    _have_host_image.add(engine)
+
+
+def _look_at_host(program: str) -> tuple[host_environment.Program, str]:
+    found = host_environment.find_program(program)
+    return found, host_environment.packages_version(found)
 
 
 async def prepare_root(
@@ -47,15 +65,20 @@ async def prepare_root(
         # A name costs a lookup; only user='image', or a root server, has to know its number.
         needed = settings.user == "image" or (settings.user == "auto" and not is_root(info.user))
         user = await image_user(engine, settings.image, info) if needed else None
-        return RootFilesystem(image=settings.image, title=settings.image, argv=argv, user=user)
-    program = await asyncio.to_thread(host_environment.find_program, argv[0])
-    image, layer = host_environment.empty_image()
-    try:
-        await engine.inspect_image(image)
-    except ImageMissing:
-        await engine.import_image(image, layer, host_environment.IMAGE_LABELS)
+        return RootFilesystem(
+            image=settings.image, title=settings.image, argv=argv, version=info.id, user=user
+        )
+    program, version = await asyncio.to_thread(_look_at_host, argv[0])
+    image, _ = host_environment.empty_image()
+    if engine not in _have_host_image:
+        try:
+            await engine.inspect_image(image)
+            _have_host_image.add(engine)
+        except ImageMissing:
+            await import_host_image(engine)
     return RootFilesystem(
         image=image,
+        version=version,
         title="host environment",
         argv=(program.path, *argv[1:]),
         environment=host_environment.host_variables(program),

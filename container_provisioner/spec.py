@@ -56,6 +56,7 @@ class ContainerSpec:
     working_dir: str = "/"
     user: str = "65534:65534"  # uid[:gid]; empty is the image's own
     mounts: tuple[Mount, ...] = ()
+    directory: str = ""  # the kernel's private directory; mounts come from it and from elsewhere
     tmpfs: tuple[Tmpfs, ...] = ()
     network: str = "none"
     published_ports: tuple[int, ...] = ()  # on loopback, at ports the engine chooses
@@ -68,10 +69,14 @@ class ContainerSpec:
     def digest(self) -> str:
         """Sixteen digits that two specs share when one container can serve for both.
 
-        The name and the labels say whose a container is, and the plain environment names the
-        session; neither is a reason to throw away a container with what was installed in it.
+        The name, the labels and the private directory's path say whose a container is, and the
+        plain environment names the session; none of it is a reason to throw away a container with
+        what was installed in it.
         """
         fields = asdict(self)
-        for name in ("name", "labels", "environment"):
+        for name in ("name", "labels", "environment", "directory"):
             del fields[name]
+        for mount in fields["mounts"]:
+            if self.directory and mount["source"].startswith(self.directory):
+                mount["source"] = "." + mount["source"].removeprefix(self.directory)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]

@@ -17,6 +17,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -200,6 +201,18 @@ class FakeEngine:
                     for name, value in labels.items()
                 )
             ]
+
+    @verb
+    def rename(self, container: str, name: str) -> None:
+        with self.lock:
+            found = self.named(container)
+            if any(name == other.spec.name for other in self.containers.values()):
+                raise NameTaken(f"The container name {name} is already in use")
+            found.spec = replace(found.spec, name=name)
+
+    @verb
+    def memory(self, container: str) -> int:
+        return 32 * 1024**2 if self.named(container).runs else 0
 
     @verb
     def signal(self, container: str, signum: int) -> bool:

@@ -18,9 +18,10 @@ LAYERS = [
     ["spec", "policy", "command", "connection", "environment", "workspace"],
     ["engine", "transports", "store"],
     ["host_environment", "image", "root", "handle", "definition", "naming"],
-    ["adoptable", "greeting", "adoption", "guard", "ownership", "launcher"],
+    ["adoptable", "greeting", "adoption", "guard", "ownership"],
+    ["preparation", "creation", "warm", "launcher"],
     ["trait_types", "config", "container_process", "spared_file", "provisioner"],
-    ["attached", "server"],
+    ["attached", "templates", "server", "cli", "__main__"],
 ]
 ADAPTERS = LAYERS[2]
 ORDER = [module for layer in LAYERS for module in layer]
@@ -31,11 +32,16 @@ LIBRARIES = {
     "requests": {"engine"},
     "urllib3": {"engine"},
     "tenacity": {"engine", "naming"},
-    "traitlets": {"trait_types", "config", "container_process", "attached", "server"},
-    "jupyter_client": {"container_process", "provisioner", "greeting", "guard", "attached"},
+    "traitlets": {"trait_types", "config", "container_process", "attached", "server", "cli"},
+    "jupyter_client": {
+        *("container_process", "provisioner", "greeting", "guard"),
+        *("attached", "templates", "server", "cli"),
+    },
     "jupyter_core": {"store", "attached"},
     "jupyter_server": {"server"},
     "zmq": {"greeting", "guard"},
+    "asyncinotify": {"transports"},
+    "click": {"cli"},
 }
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

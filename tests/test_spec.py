@@ -30,6 +30,7 @@ OTHER: dict[str, Any] = {
     "working_dir": "/w",
     "user": "1:1",
     "mounts": (replace(MOUNT, read_only=False),),
+    "directory": "/somewhere",
     "tmpfs": (replace(TMPFS, uid=5),),
     "network": "bridge",
     "published_ports": (1,),
@@ -39,7 +40,7 @@ OTHER: dict[str, Any] = {
     "runtime": "runsc",
     "extra": {"HostConfig": {"Ulimits": [1]}, "Hostname": "h"},
 }
-SAYS_WHOSE_IT_IS = {"name", "labels", "environment"}
+SAYS_WHOSE_IT_IS = {"name", "labels", "environment", "directory"}
 
 
 def test_equal_definitions_share_a_digest() -> None:
@@ -74,6 +75,18 @@ def test_anything_but_whose_it_is_changes_the_digest(name: str) -> None:
 def test_every_limit_changes_the_digest(field: str) -> None:
     limited = replace(SPEC, limits=replace(Limits(), **{field: 12345}))
     assert limited.digest() != SPEC.digest()
+
+
+def test_the_private_directorys_path_changes_nothing() -> None:
+    """Only what is mounted from it, and where."""
+
+    def mounted(directory: str, source: str) -> str:
+        mount = Mount(source=source, target="/run/kernel")
+        return replace(SPEC, directory=directory, mounts=(mount,)).digest()
+
+    assert mounted("/r/one", "/r/one/sockets") == mounted("/r/two", "/r/two/sockets")
+    assert mounted("/r/one", "/r/one/sockets") != mounted("/r/two", "/r/two/other")
+    assert mounted("/r/one", "/elsewhere") != mounted("/r/one", "/r/one/elsewhere")
 
 
 def test_where_one_argument_ends_matters() -> None:

@@ -15,6 +15,7 @@ from ..spec import ContainerSpec
 State = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
 
 ENDED: frozenset[State] = frozenset({"exited", "dead"})
+RUNNING: frozenset[State] = frozenset({"running", "paused", "restarting"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,17 @@ class ContainerEngine(Protocol):
 
     def list_containers(self, labels: Mapping[str, str | None]) -> list[ContainerInfo]:
         """All containers, ended ones too, that carry these labels; None is any value."""
+        ...
+
+    def rename(self, container: str, name: str) -> None:
+        """Raises `NameTaken`, `ContainerGone`. Of two callers, both may succeed in turn."""
+        ...
+
+    def memory(self, container: str) -> int:
+        """Bytes that it uses now, file caches that can be given up not counted; 0 when it ended.
+
+        Raises `ContainerGone`.
+        """
         ...
 
     def signal(self, container: str, signum: int) -> bool:

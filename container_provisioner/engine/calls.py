@@ -96,6 +96,12 @@ class Engine:
     async def list_containers(self, labels: Mapping[str, str | None]) -> list[ContainerInfo]:
         return await self._call(_repeatable(self.adapter.list_containers), labels)
 
+    async def rename(self, container: str, name: str) -> None:
+        await self._call(self.adapter.rename, container, name)
+
+    async def memory(self, container: str) -> int:
+        return await self._call(_repeatable(self.adapter.memory), container)
+
     async def signal(self, container: str, signum: int) -> bool:
         return await self._call(self.adapter.signal, container, signum)
 

@@ -102,6 +102,21 @@ class DockerEngine:
             for item in found
         ]
 
+    def rename(self, container: str, name: str) -> None:
+        client = self._client
+        with engine_errors(doing=f"Renaming container {container[:12]} to {name}"):
+            client.rename(container, name)
+
+    def memory(self, container: str) -> int:
+        client = self._client
+        with engine_errors(doing=f"Measuring container {container[:12]}"):
+            # one_shot: without it the engine measures twice, a second apart, for the processors.
+            found = client.stats(container, stream=False, one_shot=True).get("memory_stats") or {}
+        details = found.get("stats") or {}
+        # As `docker stats`: cgroups of version 1 call it total_inactive_file.
+        cache = details.get("total_inactive_file", details.get("inactive_file", 0))
+        return max(0, int(found.get("usage", 0)) - int(cache))
+
     def signal(self, container: str, signum: int) -> bool:
         client = self._client
         try:

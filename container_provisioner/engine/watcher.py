@@ -11,6 +11,8 @@ seen. An engine that does not answer resolves nothing: unknown is not dead.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -46,6 +48,19 @@ class Watch:
         self.container_id = container_id
         self.ended: Future[ExitStatus] = Future()
         self.on_oom = on_oom  # called from the watcher's thread
+
+    async def wait(self) -> ExitStatus:
+        """Until the run has ended, in any event loop. Nothing is asked meanwhile."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell(_: Future[ExitStatus]) -> None:
+            with contextlib.suppress(RuntimeError):  # that loop has been closed
+                loop.call_soon_threadsafe(ended.set)
+
+        # Not asyncio.wrap_future: who gives up waiting would cancel the watch for everybody.
+        self.ended.add_done_callback(tell)
+        await ended.wait()
+        return self.ended.result()
 
     @property
     def status(self) -> ExitStatus | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -16,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..store import RecordStore, lease_facts, lease_is_held, leases, state_folder
+from ..store import RecordStore, hold, lease_facts, lease_is_held, leases, state_folder
 from ..store.lease import end_lease, wait_for_lease
 from ..store.places import sweep
 from .client import socket_path
@@ -205,7 +204,7 @@ class Guard:
     async def _look_at(self, recorder: Recorder, running: dict[str, set[str]] | None) -> None:
         """One whose record is of no use is left alone, and not the others."""
         from ..adoptable import AdoptableKernel
-        from .settle import remove_kept, running_kernels
+        from .settle import remove_kept, running_containers
 
         record = self.records.read(recorder.kernel_id)
         facts = AdoptableKernel.from_json(record)
@@ -223,8 +222,9 @@ class Guard:
             )
         elif running is not None:
             if facts.engine_url not in running:
-                running[facts.engine_url] = await running_kernels(facts.engine_url)
-            if recorder.kernel_id not in running[facts.engine_url] and not recorder.recorded:
+                running[facts.engine_url] = await running_containers(facts.engine_url)
+            has_ended = facts.identity.container_id not in running[facts.engine_url]
+            if has_ended and not recorder.recorded:
                 self._forget(recorder.kernel_id)  # the next server says what has happened
 
     def _restore_connection_file(self, record: dict[str, Any]) -> None:
@@ -323,10 +323,7 @@ def main() -> None:
         said = os.read(read, 1)
         os._exit(0 if said else os.waitpid(child, 0)[1] and 1)
     os.close(read)
-    lock = open(state_folder() / "guard.lock", "ab")  # noqa: SIM115 - held to the end
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not hold(state_folder() / "guard.lock"):
         os._exit(0)
     log_file = Path(state_folder() / "guard.log")
     descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -14,14 +14,14 @@ from typing import Any
 
 from .. import labels
 from ..adoptable import AdoptableKernel
-from ..adoption import RUNNING, rebuild_record
-from ..engine.base import ContainerInfo
+from ..adoption import facts_beside, rebuild_record
+from ..engine.base import RUNNING, ContainerInfo
 from ..engine.calls import Engine
 from ..engine.find import open_engine
 from ..errors import ContainerGone, KernelNotAdoptable
 from ..handle import remove_launch
 from ..policy import NOBODY, KernelUser
-from ..store import KernelDirectory, RecordStore, place_id, private_root
+from ..store import KernelDirectory, Offers, RecordStore, place_id, private_root
 
 END_SECONDS = 2.5  # for a kernel that was told to end; jupyter_client waits as long
 
@@ -54,10 +54,10 @@ async def settle(
     )
     for url in engines:
         engine = await open_engine("auto", url)
-        mine = {labels.OWNER: owner, labels.PLACE: place_id()}
         await _all(
             _settle_container(engine, found, owner, records, done, log)
-            for found in await engine.list_containers(mine)
+            for found in await engine.list_containers({labels.PLACE: place_id()})
+            if _owner_of(found) == owner
         )
     _remove_directories(owner, records)
     return done
@@ -91,7 +91,8 @@ async def _settle_record(
     await remove_launch(engine, identity.container_name, identity.launch_id)
     # Not before: it says where to look when the engine does not answer.
     records.update(kernel_id, lambda now: None if now and now.get("owner") == owner else now)
-    _remove_connection_file(record)
+    if (path := RecordStore.connection_file(record)) is not None:
+        path.unlink(missing_ok=True)
     if phase != "starting":  # else it says so of a container that has no record yet
         _remove_directory(facts.directory, owner)
     done.removed.append(kernel_id)
@@ -132,6 +133,16 @@ async def _end(engine: Engine, container_id: str) -> None:
         await asyncio.sleep(0.1)
 
 
+def _owner_of(found: ContainerInfo) -> str:
+    """Who answers for it. Of a warm container that is who keeps or has claimed it, and no label
+    says so."""
+    if labels.WARM in found.labels:
+        owner, _ = KernelDirectory.of(found.labels.get(labels.KERNEL_ID, "")).marked()
+        if owner or not labels.waits(found.name, found.labels):
+            return owner
+    return found.labels.get(labels.OWNER, "")
+
+
 async def _settle_container(
     engine: Engine,
     found: ContainerInfo,
@@ -140,19 +151,22 @@ async def _settle_container(
     done: Settlement,
     log: logging.Logger,
 ) -> None:
-    """One that carries the owner's name, whatever the records say."""
+    """One that its owner answers for, whatever the records say."""
     kernel_id = found.labels.get(labels.KERNEL_ID, "")
-    if kernel_id:
+    with contextlib.suppress(KernelNotAdoptable):
+        facts = facts_beside(found)
+        kernel_id = facts.identity.kernel_id
         with contextlib.suppress(KernelNotAdoptable, KeyError, TypeError):
             record = records.read(kernel_id)
             if record["container"]["identity"]["container_id"] == found.id:
                 return  # settled by its record, or another owner's by now
-        if found.labels.get(labels.ON_SERVER_EXIT) == "keep" and found.state in RUNNING:
-            directory = KernelDirectory.of(kernel_id)
-            if directory.marked()[1] not in ("starting", "ending"):
-                found = await engine.inspect(found.id)  # a list leaves out where it is reached
-                await _restore_record(found, kernel_id, owner, records, done, log)
-                return
+        is_kept = facts.on_server_exit == "keep" and found.state in RUNNING
+        if is_kept and KernelDirectory.of(kernel_id).marked()[1] not in ("starting", "ending"):
+            found = await engine.inspect(found.id)  # a list leaves out where it is reached
+            await _restore_record(found, kernel_id, owner, records, done, log)
+            return
+    if labels.WARM in found.labels:
+        Offers().withdraw(found.labels[labels.WARM], found.name)
     await engine.remove(found.id)
     if kernel_id:
         _remove_directory(KernelDirectory.of(kernel_id), owner)
@@ -181,11 +195,17 @@ async def _restore_record(
 
 def _remove_directories(owner: str, records: RecordStore) -> None:
     """Of launches that came to nothing."""
-    for path in private_root().iterdir():
-        is_recorded = (records.folder / f"{path.name}.json").exists()
-        if path.name.startswith(".") and path.name.endswith(f"-{owner}"):
+    entries = list(private_root().iterdir())
+    # Resolved: a claimed container's directory has the kernel's name as another one.
+    recorded = {
+        path.resolve().name for path in entries if (records.folder / f"{path.name}.json").exists()
+    }
+    for path in entries:
+        if path.is_symlink() and not path.exists():
+            path.unlink(missing_ok=True)
+        elif path.name.startswith(".") and path.name.endswith(f"-{owner}"):
             KernelDirectory(path).remove()
-        elif _DIRECTORY.fullmatch(path.name) and not is_recorded:
+        elif _DIRECTORY.fullmatch(path.name) and path.resolve().name not in recorded:
             _remove_directory(KernelDirectory(path), owner)
 
 
@@ -194,23 +214,17 @@ def _remove_directory(directory: KernelDirectory, owner: str) -> None:
         directory.remove()
 
 
-def _remove_connection_file(record: dict[str, Any]) -> None:
-    if (path := RecordStore.connection_file(record)) is not None:
-        path.unlink(missing_ok=True)
-
-
 async def remove_kept(record: dict[str, Any], records: RecordStore) -> None:
     """End a kept kernel and remove all of it. Raises `EngineError`, `KernelNotAdoptable`."""
     facts = AdoptableKernel.from_json(record)
     engine = await open_engine("auto", facts.engine_url)
     await remove_launch(engine, facts.identity.container_name, facts.identity.launch_id)
-    records.remove(facts.identity.kernel_id)
+    records.forget(facts.identity.kernel_id)
     facts.directory.remove()
-    _remove_connection_file(record)
 
 
-async def running_kernels(engine_url: str) -> set[str]:
-    """Ids of the kernels of this place whose containers have not ended; one call."""
+async def running_containers(engine_url: str) -> set[str]:
+    """Ids of the containers of this place that have not ended; one call."""
     engine = await open_engine("auto", engine_url)
-    found = await engine.list_containers({labels.PLACE: place_id(), labels.KERNEL_ID: None})
-    return {item.labels[labels.KERNEL_ID] for item in found if item.state in RUNNING}
+    found = await engine.list_containers({labels.PLACE: place_id()})
+    return {item.id for item in found if item.state in RUNNING}

@@ -2,12 +2,13 @@
 
 At start-up it takes over the kernels that an earlier server with the same root directory kept; at a
 clean stop it lets go of them. In between it replays what they printed meanwhile to the first front
-end, follows a kernel whose ports change, and keeps the sessions in a file.
+end, follows a kernel whose ports change, keeps the sessions in a file, and keeps warm pools.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any, cast
 
 from jupyter_server.extension.application import ExtensionApp
@@ -16,8 +17,11 @@ from traitlets import Bool, TraitError
 
 from ..provisioner import ContainerProvisioner
 from ..store import hold, short_name, state_folder
+from ..trait_types import Count, Seconds, Size, parse_size
+from ..warm import WarmPool
 from . import replay
 from .reattach import Reattacher
+from .warming import Warming
 
 MEMORY = ":memory:"  # SessionManager's default
 
@@ -47,6 +51,28 @@ class ContainerKernels(ExtensionApp):
         """,
     )
 
+    warm_limit = Count(
+        8,
+        config=True,
+        help="""
+        Containers that may wait in all, for the kernelspecs with a ``warm_pool_size`` and the
+        folders in which they are used. Default 8; 0 keeps none.
+        """,
+    )
+    warm_memory = Size(
+        "1g",
+        config=True,
+        help="Memory, in bytes, that all waiting containers together may use. Default ``1g``.",
+    )
+    warm_max_age = Seconds(
+        1800.0,
+        config=True,
+        help="""
+        Seconds after which a waiting container is replaced, and after which a folder that no kernel
+        was started in has none any more. Default 1800.
+        """,
+    )
+
     def initialize_settings(self) -> None:
         """Runs before the server listens."""
         self.app = cast(Any, self.serverapp)
@@ -64,6 +90,18 @@ class ContainerKernels(ExtensionApp):
             self._persist_sessions()
         if self.adopt_kernels:
             self._adopt()
+        if self.warm_limit:
+            self.warming = Warming(
+                self.app,
+                WarmPool(
+                    self.log,
+                    limit=self.warm_limit,
+                    memory_limit=parse_size(self.warm_memory) or sys.maxsize,
+                    max_age=self.warm_max_age,
+                ),
+            )
+            ContainerProvisioner.observers.append(self.warming.launched)
+            self.app.io_loop.add_callback(self.warming.want_kernelspecs)
 
     def _adopt(self) -> None:
         loop = self.app.io_loop
@@ -89,6 +127,9 @@ class ContainerKernels(ExtensionApp):
 
     async def stop_extension(self) -> None:
         """Before the server shuts down all kernels that it then has."""
+        if hasattr(self, "warming"):
+            ContainerProvisioner.observers.remove(self.warming.launched)
+            await self.warming.pool.close()
         if hasattr(self, "reattacher"):
             ContainerProvisioner.observers.remove(self.reattacher.launched)
             await self.reattacher.detach_all()

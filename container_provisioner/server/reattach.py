@@ -14,7 +14,7 @@ from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebso
 from jupyter_server.services.kernels.kernelmanager import MappingKernelManager
 
 from ..adoptable import AdoptableKernel
-from ..adoption import RUNNING
+from ..engine.base import RUNNING
 from ..engine.find import open_engine
 from ..errors import (
     ContainerGone,
@@ -61,7 +61,7 @@ class Reattacher:
         records, problems = await asyncio.to_thread(self.records.read_all)
         for problem in problems:
             self.log.warning("%s", problem)
-        waiting: list[tuple[AdoptableKernel, dict[str, Any]]] = []
+        waiting: list[AdoptableKernel] = []
         owners = set()
         for record in records:
             try:
@@ -72,22 +72,22 @@ class Reattacher:
             owner = str(record.get("owner", ""))
             known = facts.identity.kernel_id in self.kernels
             if facts.server == self.server and not known and not lease_is_held(owner):
-                waiting.append((facts, record))
+                waiting.append(facts)
                 owners.add(owner)
         for owner in filter(None, owners):
             with contextlib.suppress(GuardUnavailable):
                 await ask_guard("settle", owner=owner)  # removes what was not to be kept
-        outcomes = await asyncio.gather(*(self._adopt(*known) for known in waiting))
+        outcomes = await asyncio.gather(*(self._adopt(facts) for facts in waiting))
         return any(outcomes)
 
-    async def _adopt(self, facts: AdoptableKernel, record: dict[str, Any]) -> bool:
+    async def _adopt(self, facts: AdoptableKernel) -> bool:
         """Returns whether it has to be tried again."""
         kernel_id = facts.identity.kernel_id
         async with self._slots:
             if not self.records.path(kernel_id).exists():
                 return False  # it was not to be kept
             try:
-                if await self._has_ended(facts, record):
+                if await self._has_ended(facts):
                     return False
                 await self._start(facts)
             except EngineUnavailable as exc:
@@ -99,7 +99,7 @@ class Reattacher:
                     self.kernels.remove_kernel(kernel_id)
             return False
 
-    async def _has_ended(self, facts: AdoptableKernel, record: dict[str, Any]) -> bool:
+    async def _has_ended(self, facts: AdoptableKernel) -> bool:
         """Say what happened to it, and remove what nobody can want."""
         identity = facts.identity
         engine = await open_engine("auto", facts.engine_url)
@@ -128,9 +128,7 @@ class Reattacher:
         else:
             await container.remove()
         facts.directory.remove()
-        if (path := self.records.connection_file(record)) is not None:
-            path.unlink(missing_ok=True)
-        self.records.remove(identity.kernel_id)
+        self.records.forget(identity.kernel_id)
         return True
 
     async def _start(self, facts: AdoptableKernel) -> None:

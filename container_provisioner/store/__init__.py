@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from .directory import KernelDirectory
 from .lease import Lease, hold, lease_facts, lease_is_held, leases, own_lease
-from .places import place_id, private_root, runtime_folder, short_name, state_folder
+from .offers import Offer, Offers
+from .places import (
+    place_id,
+    place_secret,
+    private_root,
+    runtime_folder,
+    short_name,
+    state_folder,
+)
 from .records import RecordStore
 
 __all__ = [
     "KernelDirectory",
     "Lease",
+    "Offer",
+    "Offers",
     "RecordStore",
     "hold",
     "lease_facts",
@@ -17,6 +27,7 @@ __all__ = [
     "leases",
     "own_lease",
     "place_id",
+    "place_secret",
     "private_root",
     "runtime_folder",
     "short_name",

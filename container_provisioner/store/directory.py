@@ -13,9 +13,11 @@ from ..policy import NOBODY, KernelUser
 from .places import private_root, short_name
 
 # "closing" is a run that is being ended, and nobody has said whether another is to follow.
-Phase = Literal["starting", "running", "closing", "restarting", "ending"]
+# "warm" is one that nobody has claimed.
+Phase = Literal["starting", "running", "closing", "restarting", "ending", "warm"]
 
 _OWNER = "owner"
+_RECORD = "record"
 
 
 class KernelDirectory:
@@ -57,6 +59,15 @@ class KernelDirectory:
         new.mark(owner, "starting")
         new.path.rename(self.path)
 
+    def exists(self) -> bool:
+        """Whether there is anything in its place."""
+        return os.path.lexists(self.path)
+
+    def become(self, waiting: KernelDirectory) -> None:
+        """Be another name of a warm container's directory, whose path its mounts have for good."""
+        self.remove()
+        self.path.symlink_to(waiting.path.name)
+
     def mark(self, owner: str, phase: Phase) -> None:
         """Note whose the kernel is and what is being done with it, for when its owner dies."""
         self._replace(_OWNER, f"{owner} {phase}".encode("ascii"), 0o600)
@@ -68,6 +79,17 @@ class KernelDirectory:
         except (OSError, ValueError):
             return "", ""
         return owner, phase
+
+    def keep_record(self, text: str) -> None:
+        """For a claimed container, whose labels were there before it was anybody's."""
+        self._replace(_RECORD, text.encode("ascii"), 0o600)
+
+    def kept_record(self) -> str:
+        """Empty when there is none."""
+        try:
+            return (self.path / _RECORD).read_text(encoding="ascii")
+        except (OSError, ValueError):
+            return ""
 
     def write(self, name: str, text: str, user: KernelUser, *, mode: int = 0o600) -> None:
         """Write a file whole or not at all, readable for that user only (unless `mode` says)."""
@@ -117,6 +139,11 @@ class KernelDirectory:
 
         It goes as it came: as long as there is some of it, there is its owner's name.
         """
+        if self.path.is_symlink():
+            claimed = self.path.with_name(self.path.readlink().name)
+            self.path.unlink()
+            KernelDirectory(claimed).remove()
+            return
         owner, _ = self.marked()
         if owner and not self.path.name.startswith("."):
             going = self.path.with_name(f".{self.path.name}-{owner}")

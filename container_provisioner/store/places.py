@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import stat
 import tempfile
 import time
@@ -19,6 +20,7 @@ from ..errors import ConfigurationError
 SOCKET_PATH_LIMIT = 107
 
 FOLDER = "container-provisioner"
+HALF_WRITTEN = ".new-"
 LAST_RESORT = "/tmp"  # where a socket's path always fits
 _HALF_DONE_SECONDS = 5.0  # between a file's first byte and its name there are milliseconds
 _LONGEST_SOCKET = "/0123456789ab/sockets/k-5"
@@ -78,7 +80,7 @@ def state_folder() -> Path:
 def sweep() -> None:
     """Remove what writers left in the state folder that were killed before it had its name."""
     folder = state_folder()
-    for pattern in (".place-*", "owners/.*", "records/.record-*"):
+    for pattern in (".place-*", "owners/.*", f"*/{HALF_WRITTEN}*"):
         for path in folder.glob(pattern):
             with contextlib.suppress(OSError):
                 if time.time() - path.lstat().st_mtime > _HALF_DONE_SECONDS:
@@ -91,13 +93,37 @@ def place_id() -> str:
     Containers carry it. A path would not tell two folders apart that are called the same in two
     containers with one engine; who finds another name than its own leaves the container alone.
     """
-    path = state_folder() / "place"
+    return _settled("place", 8)
+
+
+def place_secret() -> bytes:
+    """What nobody outside this folder knows: digests with it give nothing away by being guessed."""
+    return bytes.fromhex(_settled("secret", 32))
+
+
+def _settled(name: str, length: int) -> str:
+    """Random bytes as hexadecimal digits; who asks first decides for all."""
+    path = state_folder() / name
     try:
         return path.read_text(encoding="ascii")
     except FileNotFoundError:
         new = path.with_name(f".place-{uuid.uuid4().hex}")
-        new.write_text(uuid.uuid4().hex[:16], encoding="ascii")
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(length))
         with contextlib.suppress(FileExistsError):
             os.link(new, path)  # the first one wins, and is never seen half written
         new.unlink()
         return path.read_text(encoding="ascii")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file of ours whole or not at all, 0600. Its folder is made when there is none."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=HALF_WRITTEN)  # 0600
+    try:
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import stat
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import KernelNotAdoptable, RecordsLocked
-from .places import FOLDER, runtime_folder, short_name
+from .places import FOLDER, runtime_folder, short_name, write_private
 
 # A record is read, judged and written again in milliseconds.
 LOCK_SECONDS = 10.0
@@ -39,16 +38,7 @@ class RecordStore:
         return self.folder / f"{short_name(kernel_id)}.json"
 
     def write(self, kernel_id: str, record: Mapping[str, Any]) -> None:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        text = json.dumps(record, indent=2)
-        descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=".record-")  # 0600
-        try:
-            with open(descriptor, "w", encoding="ascii") as file:
-                file.write(text)
-            Path(name).replace(self.path(kernel_id))
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_private(self.path(kernel_id), json.dumps(record, indent=2))
 
     def read(self, kernel_id: str) -> Record:
         """Raises `KernelNotAdoptable` for a record that is missing, torn or of another kernel."""
@@ -101,6 +91,13 @@ class RecordStore:
         path = self.path(kernel_id)
         path.unlink(missing_ok=True)
         path.with_suffix(".unreadable").unlink(missing_ok=True)
+
+    def forget(self, kernel_id: str) -> None:
+        """The kernel is no more: its record, and Jupyter's connection file of it."""
+        with contextlib.suppress(KernelNotAdoptable):
+            if (path := self.connection_file(self.read(kernel_id))) is not None:
+                path.unlink(missing_ok=True)
+        self.remove(kernel_id)
 
     @staticmethod
     def connection_file(record: Mapping[str, Any]) -> Path | None:

@@ -1,4 +1,4 @@
-"""What a transport has to answer, and how often one looks whether the kernel listens."""
+"""What a transport has to answer."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from typing import Protocol
 
 from ..connection import Endpoint
 from ..engine.base import ContainerInfo
-
-# Between two looks at whether the kernel listens. A look costs microseconds for ipc, a connection
-# to the kernel's own port for the others; the engine is not asked.
-LOOK_SECONDS = 0.01
 
 
 class Transport(Protocol):
@@ -30,6 +26,6 @@ class Transport(Protocol):
         """Where the manager finds the running container's channels. Raises `EngineError`."""
         ...
 
-    async def listening(self, endpoint: Endpoint) -> bool:
-        """Whether the kernel has opened all five channels."""
+    async def until_listening(self, endpoint: Endpoint) -> None:
+        """Until the kernel has opened all five channels. The caller bounds the time."""
         ...

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..command import SOCKETS_DIR
@@ -10,6 +13,8 @@ from ..connection import IPC_PORTS, Endpoint
 from ..engine.base import ContainerInfo
 
 SOCKET_PREFIX = "k"
+LOOK_SECONDS = 0.01  # where nothing tells us
+DOUBT_SECONDS = 1.0  # for a file system that forgets to
 
 
 class IpcTransport:
@@ -26,12 +31,29 @@ class IpcTransport:
     def resolve(self, sockets: Path, info: ContainerInfo) -> Endpoint:
         return self.host_endpoint(sockets)
 
-    async def listening(self, endpoint: Endpoint) -> bool:
-        return all(_is_socket(Path(path)) for path in endpoint.socket_paths())
+    async def until_listening(self, endpoint: Endpoint) -> None:
+        await until_sockets([Path(path) for path in endpoint.socket_paths()])
 
 
-def _is_socket(path: Path) -> bool:
-    # Not a link: what a kernel leads us to could be any socket of this host.
+async def until_sockets(paths: Sequence[Path]) -> None:
+    """Until all of them, in one directory, are sockets. The kernel's own creating them wakes us."""
+    with contextlib.ExitStack() as stack:
+        changes = None
+        with contextlib.suppress(OSError):  # a user has so many, 128 mostly
+            from asyncinotify import Inotify, Mask  # on Linux only, as unix sockets in containers
+
+            changes = stack.enter_context(Inotify())
+            changes.add_watch(paths[0].parent, Mask.CREATE | Mask.MOVED_TO)
+        while not all(is_socket(path) for path in paths):
+            if changes is None:
+                await asyncio.sleep(LOOK_SECONDS)
+                continue
+            with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+                await asyncio.wait_for(changes.get(), DOUBT_SECONDS)
+
+
+def is_socket(path: Path) -> bool:
+    """Not a link to one: what a kernel leads us to could be any socket of this host."""
     try:
         return stat.S_ISSOCK(path.lstat().st_mode)
     except FileNotFoundError:

@@ -21,6 +21,7 @@ ANY = "0.0.0.0"  # noqa: S104 - inside the container's own network namespace
 # accepts connections to a published port before the kernel listens, so connecting proves nothing.
 _GREETING = b"\xff"
 _GREETING_SECONDS = 0.5
+LOOK_SECONDS = 0.01  # between two connections to a port where nobody answers yet
 
 
 class TcpTransport:
@@ -44,11 +45,10 @@ class TcpTransport:
         ports = {name: info.published[port][1] for name, port in TCP_PORTS.items()}
         return Endpoint(transport="tcp", ip=LOOPBACK, ports=ports)
 
-    async def listening(self, endpoint: Endpoint) -> bool:
-        greeted = await asyncio.gather(
-            *(_greets(endpoint.ip, port) for port in endpoint.ports.values())
-        )
-        return all(greeted)
+    async def until_listening(self, endpoint: Endpoint) -> None:
+        for port in endpoint.ports.values():
+            while not await _greets(endpoint.ip, port):
+                await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _greets(ip: str, port: int) -> bool:

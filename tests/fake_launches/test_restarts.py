@@ -19,15 +19,15 @@ from ..fake_container import failing, open_sockets
 from .conftest import IMAGE, Launches
 
 
-async def listens(self: NetworkTransport, endpoint: object) -> bool:
-    return True
+async def listens(self: NetworkTransport, endpoint: object) -> None:
+    """At once."""
 
 
 async def test_an_address_that_is_not_local_survives_restarts(
     launches: Launches, monkeypatch: pytest.MonkeyPatch
 ):
     """F1: the manager holds the container's address, which LocalProvisioner would refuse."""
-    monkeypatch.setattr(NetworkTransport, "listening", listens)
+    monkeypatch.setattr(NetworkTransport, "until_listening", listens)
     assert not is_local_ip(launches.fake.address)
     manager = await launches.start(
         network="bridge", transport="network", traits={"shutdown_wait_time": 0.5}

@@ -27,11 +27,10 @@ from .conftest import Launches, until
 VERBS = [
     ("info", 1),
     ("inspect_image", 1),
-    ("inspect", 1),  # has anybody our name?
     ("create", 1),
     ("upload", 1),
     ("start", 1),
-    ("inspect", 2),  # does it run?
+    ("inspect", 1),  # does it run?
 ]
 
 

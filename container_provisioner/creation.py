@@ -1,0 +1,172 @@
+"""A container that did not exist, and that runs: the steps that a cold start and a pool share.
+
+Whatever goes wrong in between, a cancelled caller included, nothing of it is left: each step
+registers its inverse, and the removal of the container is registered before it is created. Removing
+nothing is quiet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+from . import labels
+from .command import SOCKETS_DIR
+from .engine.base import ContainerInfo
+from .engine.calls import Engine, to_the_end
+from .errors import (
+    CommandMissing,
+    ConfigurationError,
+    EngineError,
+    ImageMissing,
+    KernelDied,
+    StartTimeout,
+)
+from .handle import KernelContainer, remove_launch
+from .host_environment import home_archive
+from .naming import under_name
+from .preparation import Preparation
+from .root import import_host_image
+from .store import own_lease, place_id
+
+IPC_HINT = (
+    " A kernel that cannot speak ipc (many that are not Python) needs transport='tcp' and "
+    "network='bridge'."
+)
+# At whether anybody still wants the kernel, and at the clock. What is waited for wakes us itself.
+_GLANCE_SECONDS = 0.1
+
+
+async def create(
+    prepared: Preparation,
+    engine: Engine,
+    log: logging.Logger,
+    undo: AsyncExitStack,
+    *,
+    name: str,
+    launch_id: str,
+    extra_labels: Mapping[str, str],
+) -> KernelContainer:
+    """Make the container. The private directory is there, with its files."""
+    request, settings = prepared.request, prepared.request.settings
+    spec = replace(
+        prepared.spec,
+        name=name,
+        labels={
+            **labels.kernel_labels(
+                kernel_id=request.kernel_id,
+                launch_id=launch_id,
+                kernel_name=request.kernel_name,
+                uid=os.getuid(),
+                owner=own_lease().id,
+                place=place_id(),
+                on_server_exit=settings.on_server_exit,
+            ),
+            **extra_labels,
+        },
+    )
+    undo.push_async_callback(_quiet_undo, engine, name, launch_id, log)
+
+    async def make() -> str:
+        try:
+            return await engine.create(spec)
+        except ImageMissing:
+            if not prepared.root.is_host:
+                raise
+            await import_host_image(engine)  # somebody has removed it since it was seen
+            return await engine.create(spec)
+
+    container_id = await under_name(engine, name, make, launch_id, request.kernel_id)
+    if not settings.read_only:
+        await engine.upload(container_id, "/", home_archive(prepared.user))
+    identity = prepared.identity(name=name, launch_id=launch_id, container_id=container_id)
+    return KernelContainer(engine=engine, log=log, identity=identity)
+
+
+async def start(prepared: Preparation, container: KernelContainer) -> ContainerInfo:
+    """Run it. Raises `KernelDied` when it has ended by the time one looks, with its own words."""
+    try:
+        await container.engine.start(container.identity.container_id)
+    except CommandMissing as exc:
+        wrapped = exc.command == "/bin/sh" and prepared.spec.argv != prepared.root.argv
+        note = (
+            "It is needed to hand over the kernelspec's env, KERNEL_* and env_passthrough without "
+            "showing them in 'docker inspect'. "
+        )
+        error = CommandMissing(exc.command, prepared.root.title)
+        raise ConfigurationError(f"{error} {note}") if wrapped else error from exc
+    info = await container.follow()
+    if info is None or container.status is not None:
+        raise await _death(container)
+    return info
+
+
+async def until_ready(
+    prepared: Preparation,
+    container: KernelContainer,
+    ready: Coroutine[Any, Any, None],
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> None:
+    """Wait until the started container is `ready`, or until it `is_wanted` no more.
+
+    Raises `KernelDied`, with what it said last, and `StartTimeout`.
+    """
+    deadline = time.monotonic() + prepared.request.settings.start_timeout
+    becomes_ready = asyncio.ensure_future(ready)
+    ends = asyncio.ensure_future(container.wait())
+    tasks = (becomes_ready, ends)
+    try:
+        while is_wanted():
+            await asyncio.wait(tasks, timeout=_GLANCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if becomes_ready.done():
+                return becomes_ready.result()
+            if ends.done():
+                raise await _death(container)
+            if time.monotonic() > deadline:
+                raise StartTimeout(await _explain_timeout(prepared, container))
+        raise KernelDied("The kernel was shut down while it started.")
+    finally:
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _death(container: KernelContainer) -> KernelDied:
+    explanation = await container.explain(await container.wait(), starting=True)
+    hint = IPC_HINT if SOCKETS_DIR in explanation else ""  # it fails to make sense of it
+    return KernelDied(f"The kernel died while it started: {explanation}{hint}")
+
+
+async def _explain_timeout(prepared: Preparation, container: KernelContainer) -> str:
+    settings = prepared.request.settings
+    tail = await container.last_words()
+    hint = IPC_HINT if settings.transport == "ipc" else ""
+    return (
+        f"The kernel opened no channels within {settings.start_timeout:g} s (start_timeout) and "
+        f"was removed. Container {container.identity.container_id[:12]}, image "
+        f"{container.identity.image}.{hint}" + (f" Last output: {tail}" if tail else "")
+    )
+
+
+async def remove_quietly(container: KernelContainer) -> None:
+    """For an undo: to the end, whoever cancels, and an engine that does not do it is reported."""
+    identity = container.identity
+    try:
+        await to_the_end(asyncio.ensure_future(container.remove()))
+    except EngineError as exc:
+        container.log.warning("Container %s may be left behind: %s", identity.container_name, exc)
+
+
+async def _quiet_undo(engine: Engine, name: str, launch_id: str, log: logging.Logger) -> None:
+    try:
+        await to_the_end(asyncio.ensure_future(remove_launch(engine, name, launch_id)))
+    except EngineError as exc:
+        log.warning("Container %s may be left behind: %s", name, exc)

@@ -1,0 +1,101 @@
+"""A request, after everything was looked up that can be without leaving a trace."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+
+from . import workspace
+from .adoptable import AdoptableKernel
+from .definition import LaunchRequest, container_spec, write_files
+from .engine.calls import Engine
+from .handle import ContainerIdentity
+from .policy import KernelUser, choose_user
+from .root import RootFilesystem, prepare_root
+from .spec import ContainerSpec
+from .store import KernelDirectory, runtime_folder
+from .workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """What a container is to be, and for whom. Nothing has been made yet."""
+
+    request: LaunchRequest
+    root: RootFilesystem
+    user: KernelUser
+    workspace: Workspace
+    directory: KernelDirectory
+    spec: ContainerSpec  # name and labels come with the container
+    notices: tuple[str, ...] = ()  # what will surprise; sentences for the log
+
+    def identity(self, *, name: str, launch_id: str, container_id: str = "") -> ContainerIdentity:
+        """Of the container that is made, or claimed, for it."""
+        settings = self.request.settings
+        return ContainerIdentity(
+            kernel_id=self.request.kernel_id,
+            launch_id=launch_id,
+            container_id=container_id,
+            container_name=name,
+            image=self.root.title,
+            argv=self.root.argv,
+            spec_digest=self.spec.digest(),
+            memory_limit=settings.limits.memory,
+            on_server_exit=settings.on_server_exit,
+        )
+
+    def facts(self, engine: Engine, identity: ContainerIdentity) -> AdoptableKernel:
+        """What another process has to know to take over."""
+        request, settings = self.request, self.request.settings
+        return AdoptableKernel(
+            engine_url=engine.url,
+            identity=identity,
+            directory=self.directory,
+            cwd=self.workspace.cwd,
+            mounts=(
+                *([self.workspace.mount] if self.workspace.mount else []),
+                *settings.mounts,
+            ),
+            kernel_name=request.kernel_name,
+            transport=settings.transport,
+            network=settings.network,
+            on_server_exit=settings.on_server_exit,
+            max_idle=settings.max_idle,
+            server=request.server,
+            folder=request.folder,
+            session_name=request.environment.get("JPY_SESSION_NAME", ""),
+            read_only=settings.read_only,
+        )
+
+    def write_files(self) -> None:
+        """Raises `ConfigurationError` for a variable's name that no shell can set."""
+        write_files(self.request, directory=self.directory, user=self.user, root=self.root)
+
+
+async def prepare(request: LaunchRequest, engine: Engine, log: logging.Logger) -> Preparation:
+    """Have the image, and decide everything. Raises `ConfigurationError` and `EngineError`."""
+    settings = request.settings
+    place = workspace.choose_workspace(request.folder, settings, runtime=runtime_folder())
+    workspace.check_mounts(
+        (*settings.mounts, *([place.mount] if place.mount else [])),
+        engine_socket=engine.url.removeprefix("unix://"),
+    )
+    root = await prepare_root(engine, settings, request.command.argv, log)
+    user = choose_user(
+        settings,
+        caller=KernelUser(os.getuid(), os.getgid()),
+        image_user=root.user,
+        workspace_owner=workspace.owner(place.mount.source) if place.mount else None,
+    )
+    access = workspace.check_access(place.mount, user) if place.mount else ""
+    directory = KernelDirectory.of(request.kernel_id)
+    return Preparation(
+        request=request,
+        root=root,
+        user=user,
+        workspace=place,
+        directory=directory,
+        spec=container_spec(request, root=root, user=user, place=place, directory=directory),
+        notices=tuple(filter(None, (place.notice, access))),
+    )
