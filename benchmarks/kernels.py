@@ -6,6 +6,8 @@ Every method that measures answers in seconds and does for each provisioner exac
 from __future__ import annotations
 
 import ast
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from queue import Empty
 from time import monotonic, perf_counter
 from types import TracebackType
@@ -13,6 +15,7 @@ from typing import Any
 
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from place import Column, Place
+from pool import Pool
 
 PIECE = 64 * 1024  # characters in one stream message
 PIECES = 320  # under ZeroMQ's high-water mark of 1000 messages: none is dropped
@@ -40,12 +43,18 @@ class Kernel:
     and what is measured by default; ``fine`` makes it 10 to 20 ms and 5 ms.
     """
 
-    def __init__(self, column: Column, place: Place, *, fine: bool = False) -> None:
+    def __init__(
+        self, column: Column, place: Place, *, fine: bool = False, recreate: bool = False
+    ) -> None:
         self.column = column
         self._place = place
         self._fine = fine
         self._context = place.fine if fine else place.stock
-        self._manager = place.manager(column, self._context)
+        name = place.kernel_name(column, recreate=recreate)
+        self._manager = place.manager(name, column.transport, fine=fine)
+        self._pool = place.pools.get(name)
+        # Whether a restart claims: with a container of its own it needs none.
+        self._recreates = recreate
         self._client: AsyncKernelClient | None = None
         self._clean = True
 
@@ -66,21 +75,32 @@ class Kernel:
 
     async def start(self) -> float:
         self._clean = False
-        begin = perf_counter()
-        await self._manager.start_kernel(cwd=str(self._place.workspace))
-        await self._first_reply()
-        seconds = perf_counter() - begin
+        async with self._claiming(self._pool):
+            begin = perf_counter()
+            await self._manager.start_kernel(cwd=str(self._place.workspace))
+            await self._first_reply()
+            seconds = perf_counter() - begin
         await self._subscribed()
         return seconds
 
     async def restart(self) -> float:
         self._disconnect()
-        begin = perf_counter()
-        await self._manager.restart_kernel(now=False)
-        await self._first_reply()
-        seconds = perf_counter() - begin
+        async with self._claiming(self._pool if self._recreates else None):
+            begin = perf_counter()
+            await self._manager.restart_kernel(now=False)
+            await self._first_reply()
+            seconds = perf_counter() - begin
         await self._subscribed()
         return seconds
+
+    @asynccontextmanager
+    async def _claiming(self, pool: Pool | None) -> AsyncIterator[None]:
+        """What is taken from a pool is refilled; and was it taken, or started cold?"""
+        if pool is not None:
+            pool.taken_from()
+        yield
+        if pool is not None:
+            await pool.check(self.kernel_id)
 
     async def shutdown(self) -> float:
         self._disconnect()
@@ -126,6 +146,10 @@ class Kernel:
         await self._until_idle(request)
         value: str = ast.literal_eval(reply["user_expressions"]["it"]["data"]["text/plain"])
         return value
+
+    @property
+    def kernel_id(self) -> str:
+        return str(self._manager.kernel_id)
 
     @property
     def _connected(self) -> AsyncKernelClient:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 import zmq.asyncio
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
+
+if TYPE_CHECKING:
+    from pool import Pool
+
+LOCAL = "local-provisioner"
+OURS = "container-provisioner"
+
+# ipykernel 7 warns of every tcp kernel without encryption; errors are still shown.
+IPYKERNEL = ("python", "-m", "ipykernel_launcher", "--log-level=40", "-f", "{connection_file}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +33,18 @@ class Column:
     provisioner: str
     transport: str = "tcp"
     config: dict[str, Any] = field(default_factory=dict)
+    argv: tuple[str, ...] = IPYKERNEL
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_warm(self) -> bool:
+        return bool(self.config.get("warm_pool_size"))
+
+
+def warm_column(**config: Any) -> Column:
+    """Starts that claim. One container for every folder, as a server with many has it."""
+    stanza = {"warm_pool_size": 1, "workspace": "none", **config}
+    return Column(name="warm", provisioner=OURS, config=stanza)
 
 
 class ProvisionerMissingError(LookupError):
@@ -35,55 +58,78 @@ class ProvisionerMissingError(LookupError):
 
 
 class Place:
-    """A temporary directory with the kernelspecs, the connection files and the notebook folder."""
+    """A Jupyter of its own in a temporary directory: nothing of the user's is read or written.
 
-    def __init__(self, directory: Path, columns: list[Column]) -> None:
+    Each column has two kernelspecs: as it comes, and one whose restart is a new container.
+    """
+
+    def __init__(self, directory: Path, columns: Sequence[Column]) -> None:
+        self.directory = directory
         self.workspace = directory / "workspace"
         self.workspace.mkdir(mode=0o755)
         self.runtime = directory / "runtime"
         self.runtime.mkdir(mode=0o700)
+        for name in ("runtime", "data", "config"):
+            os.environ[f"JUPYTER_{name.upper()}_DIR"] = str(directory / name)
+        os.environ["JUPYTER_PATH"] = str(directory)
+        # Not the user's own profile and history; a container has none of theirs either.
+        os.environ["IPYTHONDIR"] = str(directory / "ipython")
         specs = directory / "kernels"
         for number, column in enumerate(columns):
-            spec = specs / f"column{number}"
-            spec.mkdir(parents=True)
-            (spec / "kernel.json").write_text(json.dumps(_kernelspec(column, directory)))
-        self.names = {column.name: f"column{n}" for n, column in enumerate(columns)}
+            for recreate in (False, True):
+                spec = specs / _spec_name(number, recreate)
+                spec.mkdir(parents=True)
+                (spec / "kernel.json").write_text(json.dumps(_kernelspec(column, recreate)))
+        self._numbers = {column.name: n for n, column in enumerate(columns)}
         self.specs = KernelSpecManager(kernel_dirs=[str(specs)], ensure_native_kernel=False)
         for column in columns:
             try:
-                self.specs.get_kernel_spec(self.names[column.name])
+                self.specs.get_kernel_spec(self.kernel_name(column))
             except NoSuchKernel:
                 raise ProvisionerMissingError(column.provisioner) from None
         self.stock = zmq.asyncio.Context()
         self.fine = zmq.asyncio.Context()
         self.fine.setsockopt(zmq.RECONNECT_IVL, 10)
-        self._numbers = count()
+        self.pools: dict[str, Pool] = {}  # by kernel name
+        self._files = count()
 
-    def manager(self, column: Column, context: zmq.asyncio.Context) -> AsyncKernelManager:
+    def kernel_name(self, column: Column, *, recreate: bool = False) -> str:
+        return _spec_name(self._numbers[column.name], recreate)
+
+    def manager(self, kernel_name: str, transport: str, *, fine: bool) -> AsyncKernelManager:
         return AsyncKernelManager(
-            kernel_name=self.names[column.name],
+            kernel_name=kernel_name,
             kernel_spec_manager=self.specs,
-            connection_file=str(self.runtime / f"kernel-{next(self._numbers)}.json"),
-            transport=column.transport,
-            context=context,
+            connection_file=str(self.runtime / f"kernel-{next(self._files)}.json"),
+            transport=transport,
+            context=self.fine if fine else self.stock,
         )
+
+    async def settled(self) -> None:
+        """Wait for what the last start left to be done: the pools are full again."""
+        for pool in self.pools.values():
+            await pool.settled()
 
     def close(self) -> None:
         self.stock.destroy(linger=0)
         self.fine.destroy(linger=0)
 
 
-def _kernelspec(column: Column, directory: Path) -> dict[str, Any]:
-    stanza = {"provisioner_name": column.provisioner, "config": column.config}
-    spec: dict[str, Any] = {
-        # ipykernel 7 warns of every tcp kernel without encryption; errors are still shown.
-        "argv": ["python", "-m", "ipykernel_launcher", "--log-level=40", "-f", "{connection_file}"],
+def _spec_name(number: int, recreate: bool) -> str:
+    return f"column{number}{'-recreate' if recreate else ''}"
+
+
+def _kernelspec(column: Column, recreate: bool) -> dict[str, Any]:
+    config = dict(column.config)
+    if recreate and column.provisioner == OURS:
+        config["restart_mode"] = "recreate"
+    return {
+        "argv": column.argv,
         "display_name": column.name,
         "language": "python",
+        "env": column.env,
         # Named even for the local one, so JUPYTER_DEFAULT_PROVISIONER_NAME changes nothing.
-        "metadata": {"kernel_provisioner": stanza},
+        "metadata": {
+            "kernel_provisioner": {"provisioner_name": column.provisioner, "config": config}
+        },
     }
-    if column.provisioner == "local-provisioner":
-        # Not the user's own profile and history; a container has none of theirs either.
-        spec["env"] = {"IPYTHONDIR": str(directory / "ipython")}
-    return spec

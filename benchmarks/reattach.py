@@ -6,57 +6,63 @@ and counts what it asks of the engine. A local kernel dies with its owner: nothi
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
-import os
-import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
+from contextlib import AsyncExitStack
 from typing import Any
 
+import engine
+import report
+import running
 from jupyter_client.multikernelmanager import AsyncMultiKernelManager
+from place import OURS, Column, Place
 
 from container_provisioner.engine.calls import Engine
 from container_provisioner.provisioner import ContainerProvisioner
 
 AT_ONCE = 8  # as the server's extension does it
+KEPT = Column(name="kept", provisioner=OURS, config={"on_server_exit": "keep", "workspace": "none"})
+COLUMNS = {  # with the digits that are shown
+    "kernels": 0,
+    "one by one, ms": 1,
+    "slowest, ms": 1,
+    "at once, ms each": 1,
+    "engine calls each": 1,
+}
 
 OWNER = """
 import asyncio, sys
 from jupyter_client.multikernelmanager import AsyncMultiKernelManager
 
-async def main():
+async def main(name, number, folder):
     managers = AsyncMultiKernelManager()
     slots = asyncio.Semaphore(4)
     async def start():
         async with slots:
-            print(await managers.start_kernel(kernel_name="kept", cwd=sys.argv[2]), flush=True)
-    await asyncio.gather(*(start() for _ in range(int(sys.argv[1]))))
+            print(await managers.start_kernel(kernel_name=name, cwd=folder), flush=True)
+    await asyncio.gather(*(start() for _ in range(number)))
     print("done", flush=True)
     await asyncio.sleep(3600)
 
-asyncio.run(main())
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
 """
 
 
-def owner_dies(number: int, folder: str) -> list[str]:
+async def owner_dies(name: str, number: int, folder: str) -> list[str]:
     """Ids of kernels whose owner was killed."""
-    owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(number), folder], stdout=subprocess.PIPE, text=True
-    )
-    assert owner.stdout is not None
+    command = [sys.executable, "-c", OWNER, name, str(number), folder]
     ids = []
-    while (line := owner.stdout.readline().strip()) != "done":
-        if not line:
-            raise SystemExit("The process that was to start the kernels has ended.")
-        ids.append(line)
-    owner.send_signal(signal.SIGKILL)
-    owner.wait()
+    async with running.process(*command, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        while (line := (await owner.stdout.readline()).decode().strip()) != "done":
+            if not line:
+                raise SystemExit("The process that was to start the kernels has ended.")
+            ids.append(line)
+        owner.kill()
+        await owner.wait()
     return ids
 
 
@@ -74,14 +80,6 @@ class Calls:
         Engine._call = counted  # type: ignore[method-assign]
 
 
-async def adopt(managers: AsyncMultiKernelManager, kernel_id: str, folder: str) -> float:
-    began = time.perf_counter()
-    await managers.start_kernel(
-        kernel_id=kernel_id, kernel_name="kept", cwd=folder, adopt_only=True
-    )
-    return time.perf_counter() - began
-
-
 async def detach(managers: AsyncMultiKernelManager) -> None:
     for kernel_id in managers.list_kernel_ids():
         provisioner = managers.get_kernel(kernel_id).provisioner
@@ -90,14 +88,24 @@ async def detach(managers: AsyncMultiKernelManager) -> None:
         managers.remove_kernel(kernel_id)
 
 
-async def measure(number: int, folder: str, calls: Calls) -> dict[str, float]:
-    ids = await asyncio.to_thread(owner_dies, number, folder)
-    managers = AsyncMultiKernelManager()
-    await adopt(managers, ids[0], folder)  # opens the engine, and waits for the guard
+async def measure(number: int, place: Place, calls: Calls) -> dict[str, float]:
+    name, folder = place.kernel_name(KEPT), str(place.workspace)
+
+    async def adopt(kernel_id: str) -> float:
+        began = time.perf_counter()
+        await managers.start_kernel(
+            kernel_id=kernel_id, kernel_name=name, cwd=folder, adopt_only=True
+        )
+        return time.perf_counter() - began
+
+    ids = await owner_dies(name, number, folder)
+    # With a context of its own, its end would wait for messages to kernels that are gone.
+    managers = AsyncMultiKernelManager(context=place.stock)
+    await adopt(ids[0])  # opens the engine, and waits for the guard
     await detach(managers)
 
     before = calls.number
-    singly = [await adopt(managers, kernel_id, folder) for kernel_id in ids]
+    singly = [await adopt(kernel_id) for kernel_id in ids]
     asked = (calls.number - before) / number
     await detach(managers)
 
@@ -105,52 +113,33 @@ async def measure(number: int, folder: str, calls: Calls) -> dict[str, float]:
 
     async def one(kernel_id: str) -> None:
         async with slots:
-            await adopt(managers, kernel_id, folder)
+            await adopt(kernel_id)
 
     began = time.perf_counter()
     await asyncio.gather(*map(one, ids))
     together = (time.perf_counter() - began) / number
     await managers.shutdown_all(now=True)
-    return {
-        "kernels": number,
-        "one by one, ms": statistics.median(singly) * 1e3,
-        "slowest, ms": max(singly) * 1e3,
-        "at once, ms each": together * 1e3,
-        "engine calls each": asked,
-    }
+    figures = [number, statistics.median(singly) * 1e3, max(singly) * 1e3, together * 1e3, asked]
+    return dict(zip(COLUMNS, figures, strict=True))
+
+
+async def run(numbers: list[int]) -> list[dict[str, float]]:
+    calls = Calls()
+    async with running.scratch() as directory, AsyncExitStack() as stack:
+        place = Place(directory, [KEPT])
+        stack.callback(place.close)
+        stack.callback(engine.remove_kept, place.runtime)  # when it was interrupted
+        return [await measure(number, place, calls) for number in numbers]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, prog="reattach.py")
+    parser = running.parser("reattach.py", __doc__)
     parser.add_argument("--kernels", type=int, nargs="+", default=[10, 50], metavar="N")
     arguments = parser.parse_args()
-    calls = Calls()
-    with tempfile.TemporaryDirectory(prefix="reattach-", dir="/tmp") as base:
-        Path(base).chmod(0o755)
-        os.environ["JUPYTER_RUNTIME_DIR"] = f"{base}/runtime"
-        os.environ["JUPYTER_PATH"] = f"{base}/path"
-        spec = Path(base, "path", "kernels", "kept", "kernel.json")
-        spec.parent.mkdir(parents=True)
-        stanza = {
-            "provisioner_name": "container-provisioner",
-            "config": {"on_server_exit": "keep", "workspace": "none"},
-        }
-        spec.write_text(
-            json.dumps(
-                {
-                    "argv": ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-                    "display_name": "kept",
-                    "language": "python",
-                    "metadata": {"kernel_provisioner": stanza},
-                }
-            )
-        )
-        rows = [asyncio.run(measure(number, base, calls)) for number in arguments.kernels]
-    names = list(rows[0])
-    print("| " + " | ".join(names) + " |")
-    print("|" + " --: |" * len(names))
-    for row in rows:
-        print("| " + " | ".join(f"{row[name]:.4g}" for name in names) + " |")
+    found = running.run(lambda: run(arguments.kernels))
+    cells = [[f"{row[name]:.{digits}f}" for name, digits in COLUMNS.items()] for row in found]
+    told = [report.machine(), *report.changed()]
+    running.tell(arguments, {"": [list(COLUMNS), *cells]}, told, {"reattach": found})
 
 
 if __name__ == "__main__":

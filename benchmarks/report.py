@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from statistics import median
+from typing import Any
+
+import engine
 
 
 @dataclass(frozen=True)
@@ -81,45 +83,36 @@ def markdown(table: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [heading, rule, *body])
 
 
-def facts(rounds: int, inside: Mapping[str, str]) -> list[str]:
+def machine() -> str:
     """What a reader needs to judge the figures; no host name, no path, no value of a variable."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     system = f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}"
     packages = ", ".join(f"{name} {version(name)}" for name in ("jupyter_client", "pyzmq"))
-    seen = set(inside.values())
-    kernels = seen.pop() if len(seen) == 1 else "; ".join(f"{c}: {v}" for c, v in inside.items())
+    return f"{cores} cores, {system}, {packages}, {engine.version()}"
+
+
+def facts(rounds: int, inside: Mapping[str, str]) -> list[str]:
+    """What stands below a table of medians and ratios."""
     told = [
-        f"{cores} cores, {system}, {packages}, {engine_version()}",
-        f"kernel: {kernels}",
+        machine(),
         f"{rounds} rounds, interleaved; the range is that of the rounds' medians",
         "ratios are of time: above 1 is slower, for the stream too",
     ]
-    changed = sorted(name for name in os.environ if name.startswith("CONTAINER_PROVISIONER_"))
-    if changed:
-        told.append(f"not the default configuration: {', '.join(changed)} set")
-    return told
+    seen = set(inside.values())
+    if seen:
+        apart = "; ".join(f"{column}: {versions}" for column, versions in inside.items())
+        told.insert(1, f"kernel: {seen.pop() if len(seen) == 1 else apart}")
+    return told + changed()
 
 
-def engine_version() -> str:
-    try:
-        import docker
-        from docker.errors import DockerException
-    except ImportError:
-        return "no engine"
-    url = os.environ.get("CONTAINER_PROVISIONER_ENGINE_URL")
-    try:
-        client = docker.DockerClient(base_url=url) if url else docker.from_env(timeout=5)
-        told = client.version()
-    except (DockerException, OSError):
-        return "no engine"
-    names = [part.get("Name", "") for part in told.get("Components", [])]
-    name = "Podman" if any("Podman" in part for part in names) else "Docker"
-    return f"{name} {told.get('Version', '')}".strip()
+def changed() -> list[str]:
+    names = sorted(name for name in os.environ if name.startswith("CONTAINER_PROVISIONER_"))
+    return [f"not the default configuration: {', '.join(names)} set"] if names else []
 
 
 def as_json(
-    samples: Samples, measures: Sequence[Measure], columns: Sequence[str], told: Sequence[str]
-) -> str:
+    samples: Samples, measures: Sequence[Measure], columns: Sequence[str]
+) -> dict[str, Any]:
     """Everything, in seconds, every sample of every round, so that a doubt can be followed up."""
     figures = {}
     for measure in measures:
@@ -127,11 +120,14 @@ def as_json(
         if not by_column:
             continue
         figures[measure.key] = {
-            name: {
-                **asdict(summary(by_column[name])),
-                "ratio": asdict(ratio(by_column[name], by_column[columns[0]])),
-                "rounds": by_column[name],
-            }
-            for name in columns
+            "label": measure.label,
+            **{
+                name: {
+                    **asdict(summary(by_column[name])),
+                    "ratio": asdict(ratio(by_column[name], by_column[columns[0]])),
+                    "rounds": by_column[name],
+                }
+                for name in columns
+            },
         }
-    return json.dumps({"facts": list(told), "columns": list(columns), "seconds": figures}, indent=1)
+    return {"columns": list(columns), "seconds": figures}

@@ -12,13 +12,16 @@ from traitlets import Unicode
 
 from . import workspace
 from .adoptable import AdoptableKernel
-from .errors import EngineUnavailable
+from .connection import Endpoint
+from .errors import EngineError, EngineUnavailable
 from .exits import ExitStatus
 from .handle import KernelContainer
+from .making_way import MakingWay
 from .store import own_lease
 from .store.directory import Phase
+from .transports import transport_named
 
-ENDING_SECONDS = 0.1
+ENDING_SECONDS = 1.0
 
 
 class ContainerProcess(LocalProvisioner):
@@ -35,6 +38,10 @@ class ContainerProcess(LocalProvisioner):
         self._died = False  # the last run ended by itself, and nobody has started another
         self._launch_failure: ExitStatus | None = None
         self._started_in = 0.0  # seconds
+        self._endpoint: Endpoint | None = None
+        self._making_way: MakingWay | None = None  # for its successor, in a restart
+        self._made_way: MakingWay | None = None  # in the last one; it may not be removed yet
+        self._interrupting: asyncio.Future[None] | None = None  # at the beginning of a shutdown
 
     # -- liveness ---------------------------------------------------------------------------
 
@@ -53,10 +60,11 @@ class ContainerProcess(LocalProvisioner):
         if not self._has_process:
             return 0
         status = self._status
-        if status is None and self._end_expected and self._container is not None:
+        if status is None and self._end_expected:
             # Who shuts down looks every 0.1 s. Told at once, it need not wait for its next look.
             with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
-                status = await asyncio.wait_for(self._container.wait(), ENDING_SECONDS)
+                await asyncio.wait_for(self._until_ended(), ENDING_SECONDS)
+            status = self._status
         if status is None:
             return None
         await self._notice_end(status)
@@ -66,9 +74,10 @@ class ContainerProcess(LocalProvisioner):
         """The exit code, once the container has ended. The caller bounds the time."""
         if not self._has_process:
             return 0
-        status = self._launch_failure
-        if status is None and self._container is not None:
-            status = await self._container.wait()
+        if self._launch_failure is None and self._container is not None:
+            await self._until_ended()
+        status = self._status
+        if status is not None and self._launch_failure is None:
             await self._notice_end(status)
         self._has_process = False
         return status.code if status is not None else 0
@@ -77,7 +86,15 @@ class ContainerProcess(LocalProvisioner):
     def _status(self) -> ExitStatus | None:
         if self._launch_failure is not None:
             return self._launch_failure
+        if self._making_way is not None:
+            return self._making_way.status
         return self._container.status if self._container is not None else None
+
+    async def _until_ended(self) -> None:
+        if self._making_way is not None:
+            await self._making_way.wait()
+        elif self._container is not None:
+            await self._container.wait()
 
     async def _notice_end(self, status: ExitStatus) -> None:
         """Say once why a kernel ended that nobody asked to end."""
@@ -102,16 +119,21 @@ class ContainerProcess(LocalProvisioner):
 
     async def send_signal(self, signum: int) -> None:
         """To the kernel's whole process group. No error when nothing runs there any more."""
-        if getattr(self.parent, "shutting_down", False):
-            self._note_end()  # every shutdown begins with a signal
-        if self._has_process and self._container is not None:
-            try:
-                await self._container.signal(signum)
-            except EngineUnavailable as exc:
-                # A shutdown begins with a signal, and has to go on to `cleanup`.
-                if not getattr(self.parent, "shutting_down", False):
-                    raise
-                self.log.warning("Kernel %s: %s", self.kernel_id, exc)
+        if not self._has_process or self._container is None:
+            return
+        if not getattr(self.parent, "shutting_down", False):
+            await self._container.signal(signum)
+            return
+        # Every shutdown begins with an interrupt. The message that follows need not wait until
+        # the engine has delivered it, and an engine that does not answer must not stop it.
+        self._note_end()
+        self._interrupting = asyncio.ensure_future(self._signal_quietly(self._container, signum))
+
+    async def _signal_quietly(self, container: KernelContainer, signum: int) -> None:
+        try:
+            await container.signal(signum)
+        except EngineError as exc:
+            self.log.warning("Kernel %s: %s", self.kernel_id, exc)
 
     async def kill(self, restart: bool = False) -> None:
         """SIGKILL. Removes nothing: `restart` is not to be relied on here (jupyter_client#1061)."""
@@ -131,10 +153,29 @@ class ContainerProcess(LocalProvisioner):
 
     async def shutdown_requested(self, restart: bool = False) -> None:
         """The kernel was sent a shutdown message: its end will be no surprise."""
+        if (control := getattr(self.parent, "_control_socket", None)) is not None:
+            # The manager closes it when the kernel has ended. A message that was not read by then
+            # would linger, and a warm kernel is at the same address soon enough to obey it.
+            control.linger = 0
         self._note("restarting" if restart else "ending")
         if not restart and (status := self._status) is not None:
             await self._notice_end(status)  # it died, and nobody has polled since
         self._end_expected = True
+
+    def _let_make_way(self) -> None:
+        """A new container will follow: this one need not be gone before."""
+        if self._container is not None and self.facts is not None and self._endpoint is not None:
+            transport = transport_named(self.facts.transport, network=self.facts.network)
+            closed = transport.until_closed(self._endpoint)
+            self._making_way = MakingWay(self._container, closed)
+
+    async def _end_of_run(self) -> None:
+        """The manager has seen it end, or gives up waiting for that."""
+        if self._interrupting is not None:
+            await asyncio.wait([self._interrupting])
+            self._interrupting = None
+        if self._making_way is not None:
+            self._making_way.begin()
 
     # -- what a server asks -----------------------------------------------------------------
 

@@ -139,10 +139,10 @@ class KernelContainer:
         )
 
 
-async def remove_launch(engine: Engine, name: str, launch_id: str) -> None:
-    """Remove the container of that name if that launch made it; somebody else's is left alone."""
+async def remove_launch(engine: Engine, container: str, launch_id: str) -> None:
+    """Remove it, by name or id, if that launch made it; somebody else's is left alone."""
     try:
-        found = await engine.inspect(name)
+        found = await engine.inspect(container)
     except ContainerGone:
         found = None
     if found is not None and found.labels.get(labels.LAUNCH_ID) == launch_id:

@@ -66,6 +66,17 @@ def warm_name(warm_id: str) -> str:
     return f"jupyter-warm-{warm_id}"
 
 
+def aside_name(name: str, owner: str) -> str:
+    """The name of a container that has made way and is being removed by that owner."""
+    return f"{name}.ended-{owner}"
+
+
+def aside_owner(name: str) -> str:
+    """Who is to remove it; empty when it is not being removed."""
+    _, is_aside, owner = name.rpartition(".ended-")
+    return owner if is_aside else ""
+
+
 def is_of_kernel(name: str, labels: Mapping[str, str], kernel_id: str) -> bool:
     """Whether the container with that name and those labels is the kernel's."""
     if WARM in labels:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +16,6 @@ from jupyter_client.connect import KernelConnectionInfo
 
 from .adoptable import AdoptableKernel, RunningKernel
 from .adoption import adopt, check_identity, find_running
-from .command import container_command
 from .config import ContainerSettings
 from .connection import Endpoint, from_json, to_json
 from .container_process import ContainerProcess
@@ -35,12 +32,14 @@ from .errors import (
 )
 from .exits import ExitStatus
 from .handle import KernelContainer
+from .launch_request import launch_request
 from .launcher import launch
 from .ownership import Ownership
 from .policy import Settings
 from .spared_file import SparedFile
 from .store import KernelDirectory
 from .transports import transport_named
+from .turns import turn
 
 # The provisioner that controls a kernel in this process, by kernel id.
 _in_control: weakref.WeakValueDictionary[str, ContainerProvisioner] = weakref.WeakValueDictionary()
@@ -63,7 +62,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         self.was_busy = False  # when it was adopted
         self._notice = ""  # what there is to know of a kernel that was adopted
         self._started_at = ""
-        self.launched_as: tuple[LaunchRequest, Engine] | None = None  # the last time
+        self.launched_as: tuple[LaunchRequest, Engine] | None = None
         self._file = ""  # the connection file that clients know, when it is not the manager's
         self._spared: SparedFile | None = None  # while it is not known whose the kernel is
         self._ownership = Ownership(kernel_id=self.kernel_id, log=self.log)
@@ -83,6 +82,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
             raise ConfigurationError(
                 "A container provisioner needs a kernel manager as its parent."
             )
+        await turn()
         try:
             settings = self.settings()
             sockets = KernelDirectory.of(self.kernel_id).sockets
@@ -149,6 +149,8 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
                 words = f"{name}= is not supported; the engine keeps the kernel's output"
                 self.log.warning("Kernel %s: %s ('docker logs').", self.kernel_id, words)
         predecessor, self._container = self._container, None
+        if self._making_way is not None:
+            predecessor = None
         self._notice = ""
         try:
             await self._launch(cmd, kwargs, predecessor)
@@ -172,6 +174,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
             self._show(self._notice)
         self._has_process = True
         self._end_expected = False
+        self._made_way, self._making_way = self._making_way, None
         _in_control[self.kernel_id] = self
         for observer in self.observers:
             observer(self)
@@ -184,8 +187,11 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         engine = await self._open_engine(settings.engine, settings.engine_url)
         guarded = asyncio.ensure_future(self._ownership.guard(engine.url))
         try:
+            if self._making_way is not None:
+                await self._making_way.name_is_free()
             adopt_only = kwargs.pop("adopt_only", False)
-            if adopt_only or (predecessor is None and await self._runs_already(engine)):
+            is_first = predecessor is None and self._making_way is None
+            if adopt_only or (is_first and await self._runs_already(engine)):
                 await self._adopt(engine)
                 return
             try:
@@ -210,28 +216,15 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         return await find_running(engine, self.kernel_id) is not None
 
     def _request(self, cmd: list[str], kwargs: dict[str, Any], settings: Settings) -> LaunchRequest:
-        if kwargs.get("independent"):
-            settings = replace(settings, on_server_exit="keep")
-        manager, spec = cast(Any, self.parent), self.kernel_spec  # pre_launch has seen it
-        known = self.facts.folder if self.facts is not None else ""  # who adopts need not say
-        return LaunchRequest(
+        return launch_request(
+            self.parent,
+            self.kernel_spec,
+            cmd,
+            kwargs,
+            settings,
             kernel_id=self.kernel_id,
-            kernel_name=manager.kernel_name,
-            command=container_command(
-                cmd,
-                template=spec.argv,
-                connection_file=manager.connection_file,
-                resource_dir=spec.resource_dir,
-                in_image=bool(settings.image),
-                interpreter=sys.executable,
-            ),
-            environment=kwargs["env"],
-            folder=str(kwargs.get("cwd") or known or Path.cwd()),
-            resource_dir=spec.resource_dir,
             connection_info=cast(dict[str, Any], self.connection_info),
-            settings=settings,
-            transport=transport_named(settings.transport, network=settings.network),
-            server=self._server,
+            known_folder=self.facts.folder if self.facts is not None else "",
         )
 
     async def template(self, cmd: list[str], **kwargs: Any) -> tuple[LaunchRequest, Engine]:
@@ -240,11 +233,6 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         request = self._request(cmd, kwargs, settings)
         self._settle_file(taken=False)
         return request, await self._open_engine(settings.engine, settings.engine_url)
-
-    @property
-    def _server(self) -> str:
-        """Whose kernel it is among the servers of one runtime directory: a server's root."""
-        return str(getattr(getattr(self.parent, "parent", None), "root_dir", ""))
 
     async def _adopt(self, engine: Engine) -> None:
         if self.kernel_id in _in_control:
@@ -273,6 +261,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         self._container, self.facts = running.container, running.facts
         self._started_at, self._started_in = running.started_at, running.started_in
         self.cwd, self.ip = running.facts.cwd, running.endpoint.ip
+        self._endpoint = running.endpoint
         self.connection_info = cast(
             KernelConnectionInfo, {**self.connection_info, **running.endpoint.as_fields()}
         )
@@ -304,18 +293,28 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
     async def _open_engine(self, choice: str, url: str) -> Engine:
         return await open_engine(choice, url, log=self.log)
 
+    async def shutdown_requested(self, restart: bool = False) -> None:
+        """The kernel was sent a shutdown message: its end will be no surprise."""
+        await super().shutdown_requested(restart)
+        if restart and self.restart_mode == "recreate":
+            self._let_make_way()
+
     async def cleanup(self, restart: bool = False) -> None:
         """Remove container, directory and record, unless a restart follows. Any time, any number.
 
         An engine that does not answer is reported and does not keep the manager from closing.
         """
         await super().cleanup(restart=restart)
+        await self._end_of_run()
         if restart:
             self._note("restarting")
             return
         self._closed = True
         async with self._launching:  # what a restart under way makes goes too, and at once
             await self._remove_all()
+            for old in filter(None, (self._making_way, self._made_way)):
+                await old.done()
+            self._making_way = self._made_way = None
 
     async def detach(self) -> None:
         """Let go of a kept kernel: it goes on, and another process may adopt it."""

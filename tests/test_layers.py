@@ -19,8 +19,16 @@ LAYERS = [
     ["engine", "transports", "store"],
     ["host_environment", "image", "root", "handle", "definition", "naming"],
     ["adoptable", "greeting", "adoption", "guard", "ownership"],
-    ["preparation", "creation", "warm", "launcher"],
-    ["trait_types", "config", "container_process", "spared_file", "provisioner"],
+    ["preparation", "creation", "warm", "making_way", "launcher"],
+    [
+        "turns",
+        "launch_request",
+        "trait_types",
+        "config",
+        "container_process",
+        "spared_file",
+        "provisioner",
+    ],
     ["attached", "templates", "server", "cli", "__main__"],
 ]
 ADAPTERS = LAYERS[2]

@@ -67,9 +67,10 @@ async def _keep(kernel: str, size: int, folder: Path, max_age: float) -> None:
         click.echo(f"{name}: {number} of {number} warm")
         full.append(number)
 
-    def failed(exc: ContainerProvisionerError) -> None:
+    def failed(exc: ContainerProvisionerError) -> bool:
         if not full and not ended.done():  # it has never worked: somebody waits for the line above
             ended.set_exception(exc)
+        return not full
 
     def end() -> None:
         if not ended.done():

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..store import RecordStore, hold, lease_facts, lease_is_held, leases, state_folder
+from ..store import Place, RecordStore, hold, lease_facts, lease_is_held, leases, state_folder
 from ..store.lease import end_lease, wait_for_lease
 from ..store.places import sweep
 from .client import socket_path
@@ -40,6 +40,7 @@ class Guard:
         self.log = log
         self._path = socket_path()
         self.records = RecordStore()
+        self._place = Place.own()
         self._loop = asyncio.get_running_loop()
         self._owners: dict[str, asyncio.Event] = {}  # lease -> set after the first try to settle
         self._recorders: dict[str, Recorder] = {}
@@ -133,7 +134,7 @@ class Guard:
             if not self.can_be_asked:
                 return  # nor can anything be found: this guard ends
             try:
-                done = await settle(owner, engines, self.records, self.log)
+                done = await settle(owner, engines, self.records, self._place, self.log)
             except ContainerProvisionerError as exc:
                 self.log.warning("Owner %s: %s", owner, exc)
                 self._owners[owner].set()  # nobody is to wait for an engine
@@ -222,7 +223,7 @@ class Guard:
             )
         elif running is not None:
             if facts.engine_url not in running:
-                running[facts.engine_url] = await running_containers(facts.engine_url)
+                running[facts.engine_url] = await running_containers(facts.engine_url, self._place)
             has_ended = facts.identity.container_id not in running[facts.engine_url]
             if has_ended and not recorder.recorded:
                 self._forget(recorder.kernel_id)  # the next server says what has happened

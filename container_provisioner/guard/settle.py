@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .. import labels
@@ -21,7 +22,7 @@ from ..engine.find import open_engine
 from ..errors import ContainerGone, KernelNotAdoptable
 from ..handle import remove_launch
 from ..policy import NOBODY, KernelUser
-from ..store import KernelDirectory, Offers, RecordStore, place_id, private_root
+from ..store import KernelDirectory, Offers, Place, RecordStore
 
 END_SECONDS = 2.5  # for a kernel that was told to end; jupyter_client waits as long
 
@@ -37,7 +38,7 @@ class Settlement:
 
 
 async def settle(
-    owner: str, engines: list[str], records: RecordStore, log: logging.Logger
+    owner: str, engines: list[str], records: RecordStore, place: Place, log: logging.Logger
 ) -> Settlement:
     """Do all that can be done for a dead `owner`; may be repeated.
 
@@ -56,10 +57,10 @@ async def settle(
         engine = await open_engine("auto", url)
         await _all(
             _settle_container(engine, found, owner, records, done, log)
-            for found in await engine.list_containers({labels.PLACE: place_id()})
+            for found in await engine.list_containers({labels.PLACE: place.id})
             if _owner_of(found) == owner
         )
-    _remove_directories(owner, records)
+    _remove_directories(place.root, owner, records)
     return done
 
 
@@ -88,7 +89,7 @@ async def _settle_record(
     if facts.on_server_exit == "keep" and await _goes_on(engine, facts, record, phase):
         done.kept.append(kernel_id)
         return
-    await remove_launch(engine, identity.container_name, identity.launch_id)
+    await remove_launch(engine, identity.container_id, identity.launch_id)
     # Not before: it says where to look when the engine does not answer.
     records.update(kernel_id, lambda now: None if now and now.get("owner") == owner else now)
     if (path := RecordStore.connection_file(record)) is not None:
@@ -136,6 +137,8 @@ async def _end(engine: Engine, container_id: str) -> None:
 def _owner_of(found: ContainerInfo) -> str:
     """Who answers for it. Of a warm container that is who keeps or has claimed it, and no label
     says so."""
+    if owner := labels.aside_owner(found.name):
+        return owner
     if labels.WARM in found.labels:
         owner, _ = KernelDirectory.of(found.labels.get(labels.KERNEL_ID, "")).marked()
         if owner or not labels.waits(found.name, found.labels):
@@ -161,6 +164,7 @@ async def _settle_container(
             if record["container"]["identity"]["container_id"] == found.id:
                 return  # settled by its record, or another owner's by now
         is_kept = facts.on_server_exit == "keep" and found.state in RUNNING
+        is_kept = is_kept and not labels.aside_owner(found.name)
         if is_kept and KernelDirectory.of(kernel_id).marked()[1] not in ("starting", "ending"):
             found = await engine.inspect(found.id)  # a list leaves out where it is reached
             await _restore_record(found, kernel_id, owner, records, done, log)
@@ -193,9 +197,9 @@ async def _restore_record(
     log.info("Kernel %s: its lost record was rebuilt from its container.", kernel_id)
 
 
-def _remove_directories(owner: str, records: RecordStore) -> None:
+def _remove_directories(root: Path, owner: str, records: RecordStore) -> None:
     """Of launches that came to nothing."""
-    entries = list(private_root().iterdir())
+    entries = list(root.iterdir()) if root.is_dir() else []
     # Resolved: a claimed container's directory has the kernel's name as another one.
     recorded = {
         path.resolve().name for path in entries if (records.folder / f"{path.name}.json").exists()
@@ -218,13 +222,13 @@ async def remove_kept(record: dict[str, Any], records: RecordStore) -> None:
     """End a kept kernel and remove all of it. Raises `EngineError`, `KernelNotAdoptable`."""
     facts = AdoptableKernel.from_json(record)
     engine = await open_engine("auto", facts.engine_url)
-    await remove_launch(engine, facts.identity.container_name, facts.identity.launch_id)
+    await remove_launch(engine, facts.identity.container_id, facts.identity.launch_id)
     records.forget(facts.identity.kernel_id)
     facts.directory.remove()
 
 
-async def running_containers(engine_url: str) -> set[str]:
-    """Ids of the containers of this place that have not ended; one call."""
+async def running_containers(engine_url: str, place: Place) -> set[str]:
+    """Ids of the place's containers that have not ended; one call."""
     engine = await open_engine("auto", engine_url)
-    found = await engine.list_containers({labels.PLACE: place_id()})
+    found = await engine.list_containers({labels.PLACE: place.id})
     return {item.id for item in found if item.state in RUNNING}

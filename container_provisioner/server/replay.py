@@ -40,6 +40,11 @@ class ReplayingConnection(ZMQChannelsWebsocketConnection):
             # The recorder stands in for a front end of the same name; the name is ours now.
             with contextlib.suppress(GuardUnavailable):
                 await ask_guard("step-aside", kernel=self.kernel_id, start=False)
+        answered = self._kernel_info_future
+        if self.kernel_manager.execution_state == "starting" and answered.done():
+            # It has answered, so it has started. Who connects would else look every 0.05 s whether
+            # somebody has heard so on iopub, which for a warm kernel takes longer than the rest.
+            self.kernel_manager.execution_state = "idle" if answered.result() else "starting"
 
     def nudge(self) -> asyncio.Future[None]:
         nudged = super().nudge()

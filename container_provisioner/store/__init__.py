@@ -6,6 +6,7 @@ from .directory import KernelDirectory
 from .lease import Lease, hold, lease_facts, lease_is_held, leases, own_lease
 from .offers import Offer, Offers
 from .places import (
+    Place,
     place_id,
     place_secret,
     private_root,
@@ -20,6 +21,7 @@ __all__ = [
     "Lease",
     "Offer",
     "Offers",
+    "Place",
     "RecordStore",
     "hold",
     "lease_facts",

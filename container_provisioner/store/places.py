@@ -10,6 +10,7 @@ import stat
 import tempfile
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from jupyter_core.paths import jupyter_runtime_dir
@@ -94,6 +95,18 @@ def place_id() -> str:
     containers with one engine; who finds another name than its own leaves the container alone.
     """
     return _settled("place", 8)
+
+
+@dataclass(frozen=True)
+class Place:
+    """For who goes on when the folders are gone: looking them up would make them again."""
+
+    id: str
+    root: Path  # of the private directories
+
+    @classmethod
+    def own(cls) -> Place:
+        return cls(place_id(), private_root())
 
 
 def place_secret() -> bytes:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Protocol
 
@@ -29,3 +32,18 @@ class Transport(Protocol):
     async def until_listening(self, endpoint: Endpoint) -> None:
         """Until the kernel has opened all five channels. The caller bounds the time."""
         ...
+
+    async def until_closed(self, endpoint: Endpoint) -> None:
+        """Until the kernel has let go of all five channels. The caller bounds the time."""
+        ...
+
+
+async def until_eof(connect: Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> None:
+    """Until the other end has closed, or cannot be connected to."""
+    with contextlib.suppress(OSError):
+        reader, writer = await connect
+        try:
+            while await reader.read(1024):
+                pass
+        finally:
+            writer.close()

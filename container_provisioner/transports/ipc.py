@@ -11,6 +11,7 @@ from pathlib import Path
 from ..command import SOCKETS_DIR
 from ..connection import IPC_PORTS, Endpoint
 from ..engine.base import ContainerInfo
+from .base import until_eof
 
 SOCKET_PREFIX = "k"
 LOOK_SECONDS = 0.01  # where nothing tells us
@@ -34,22 +35,32 @@ class IpcTransport:
     async def until_listening(self, endpoint: Endpoint) -> None:
         await until_sockets([Path(path) for path in endpoint.socket_paths()])
 
+    async def until_closed(self, endpoint: Endpoint) -> None:
+        paths = endpoint.socket_paths()
+        await asyncio.gather(*(until_eof(asyncio.open_unix_connection(path)) for path in paths))
+
 
 async def until_sockets(paths: Sequence[Path]) -> None:
-    """Until all of them, in one directory, are sockets. The kernel's own creating them wakes us."""
-    with contextlib.ExitStack() as stack:
-        changes = None
-        with contextlib.suppress(OSError):  # a user has so many, 128 mostly
-            from asyncinotify import Inotify, Mask  # on Linux only, as unix sockets in containers
+    """Until all of them, in one directory, are sockets. Whoever creates them wakes us."""
+    if all(map(is_socket, paths)):
+        return
+    changes = None
+    with contextlib.suppress(OSError):  # a user has so many, 128 mostly
+        from asyncinotify import Inotify, Mask  # on Linux only, as unix sockets in containers
 
-            changes = stack.enter_context(Inotify())
-            changes.add_watch(paths[0].parent, Mask.CREATE | Mask.MOVED_TO)
-        while not all(is_socket(path) for path in paths):
+        changes = Inotify()
+        changes.add_watch(paths[0].parent, Mask.CREATE | Mask.MOVED_TO)
+    try:
+        while not all(map(is_socket, paths)):
             if changes is None:
                 await asyncio.sleep(LOOK_SECONDS)
                 continue
             with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
                 await asyncio.wait_for(changes.get(), DOUBT_SECONDS)
+    finally:
+        if changes is not None:
+            # In a thread: Linux waits some hundredths of a second before it forgets a watch.
+            asyncio.get_running_loop().run_in_executor(None, changes.close)
 
 
 def is_socket(path: Path) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..connection import TCP_PORTS, Endpoint
 from ..engine.base import ContainerInfo
 from ..errors import EngineError
+from .base import until_eof
 
 LOOPBACK = "127.0.0.1"
 ANY = "0.0.0.0"  # noqa: S104 - inside the container's own network namespace
@@ -49,6 +50,12 @@ class TcpTransport:
         for port in endpoint.ports.values():
             while not await _greets(endpoint.ip, port):
                 await asyncio.sleep(LOOK_SECONDS)
+
+    async def until_closed(self, endpoint: Endpoint) -> None:
+        ports = endpoint.ports.values()
+        await asyncio.gather(
+            *(until_eof(asyncio.open_connection(endpoint.ip, port)) for port in ports)
+        )
 
 
 async def _greets(ip: str, port: int) -> bool:

@@ -54,7 +54,7 @@ async def claim(
     """
     offers, kernel_id = Offers(), prepared.request.kernel_id
     if offers and can_be_warm(prepared):
-        suitable = offers.all(specification_digest(prepared))
+        suitable = offers.all(specification_digest(prepared, engine.url))
         if suitable and prepared.directory.exists():
             await clear_name(engine, labels.container_name(kernel_id), kernel_id)
         for offer in suitable:

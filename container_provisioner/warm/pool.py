@@ -15,7 +15,12 @@ from .. import labels
 from ..creation import create, start, until_ready
 from ..definition import LaunchRequest
 from ..engine.calls import Engine
-from ..errors import ConfigurationError, ContainerProvisionerError, EngineError
+from ..errors import (
+    ConfigurationError,
+    ContainerProvisionerError,
+    EngineError,
+    EngineUnavailable,
+)
 from ..handle import KernelContainer
 from ..ownership import have_guarded
 from ..preparation import prepare
@@ -73,7 +78,8 @@ class WarmPool:
     `limit` and `memory_limit` (bytes) bound all that waits in the runtime directory; `max_age` is
     the seconds after which a container is replaced, and after which a specification that was only
     learned from launches is forgotten. `on_full` is called with a kernelspec's name and a number
-    whenever as many containers wait as were asked for, `on_failure` whenever one cannot be had.
+    whenever as many containers wait as were asked for, `on_failure` whenever one cannot be had; the
+    log does not warn of what it returns True for.
     """
 
     def __init__(
@@ -84,7 +90,7 @@ class WarmPool:
         memory_limit: int,
         max_age: float,
         on_full: Callable[[str, int], None] = lambda name, size: None,
-        on_failure: Callable[[ContainerProvisionerError], None] = lambda exc: None,
+        on_failure: Callable[[ContainerProvisionerError], bool | None] = lambda exc: None,
     ) -> None:
         self.log = log
         self.limit, self.memory_limit, self.max_age = limit, memory_limit, max_age
@@ -94,12 +100,15 @@ class WarmPool:
         self._members: list[_Member] = []
         self._last_claim = -ANSWER_SECONDS
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def want(self, request: LaunchRequest, engine: Engine, *, lasting: bool = False) -> None:
         """Keep as many containers for launches like this one as its ``warm_pool_size`` says.
 
         `lasting`: until the pool is closed, not only while such launches come.
         """
+        if self._closed:
+            return
         now = time.monotonic()
         wanted = _Wanted(as_template(request), engine, lasting, now)
         known = self._wanted.setdefault(_key(wanted.request), wanted)
@@ -109,6 +118,7 @@ class WarmPool:
 
     async def close(self) -> None:
         """Remove every container of this keeper's that nobody has claimed."""
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -140,19 +150,19 @@ class WarmPool:
     # -- what waits -------------------------------------------------------------------------
 
     async def _look_at(self, member: _Member, now: float) -> None:
-        if member.container.status is not None:
+        if not self._offers.has(member.offer):  # taken; as a kernel it may have ended already
+            if KernelDirectory.of(member.offer.name).marked() != (own_lease().id, "warm"):
+                self._drop(member)  # it is a kernel now
+                self._last_claim = now
+            elif not member.missed:
+                member.missed = now
+            elif now - member.missed > STUCK_SECONDS:
+                await self._remove(member)  # who took it died in the very moment
+        elif member.container.status is not None:
             self.log.warning("Warm pool: container %s has ended.", member.offer.name)
             await self._retire(member)
-        elif self._offers.has(member.offer):
-            if time.time() - member.offer.since > self.max_age:
-                await self._retire(member)
-        elif KernelDirectory.of(member.offer.name).marked() != (own_lease().id, "warm"):
-            self._drop(member)  # it is a kernel now
-            self._last_claim = now
-        elif not member.missed:
-            member.missed = now
-        elif now - member.missed > STUCK_SECONDS:
-            await self._remove(member)  # who took it died in the very moment
+        elif time.time() - member.offer.since > self.max_age:
+            await self._retire(member)
 
     async def _retire(self, member: _Member) -> None:
         """Remove it, unless a launch has it."""
@@ -179,14 +189,16 @@ class WarmPool:
 
     async def _check(self, wanted: _Wanted) -> None:
         """What a launch would be now: the image may be another one under its name."""
-        wanted.checked, wanted.digest = time.monotonic(), ""
+        wanted.checked, known, wanted.digest = time.monotonic(), wanted.digest, ""
         try:
             prepared = await prepare(wanted.request, wanted.engine, self.log)
         except ContainerProvisionerError as exc:
+            if isinstance(exc, EngineUnavailable):
+                wanted.digest = known  # unknown is not changed
             self._put_off(wanted, exc)
             return
         if can_be_warm(prepared):
-            wanted.digest = specification_digest(prepared)
+            wanted.digest = specification_digest(prepared, wanted.engine.url)
         else:
             self._put_off(wanted, ConfigurationError(CANNOT_WAIT))
 
@@ -228,12 +240,12 @@ class WarmPool:
     def _put_off(self, wanted: _Wanted, exc: ContainerProvisionerError) -> None:
         first, last = RETRY_SECONDS
         pause = min(last, first * 2**wanted.failures)
-        level = logging.DEBUG if wanted.failures else logging.WARNING
+        is_told = self.on_failure(exc) or wanted.failures
+        level = logging.DEBUG if is_told else logging.WARNING
         wanted.failures += 1
         wanted.not_before = time.monotonic() + pause
         name = wanted.request.kernel_name
         self.log.log(level, "Warm pool: none for kernelspec %s, which starts cold: %s", name, exc)
-        self.on_failure(exc)
 
     async def _warm(self, wanted: _Wanted) -> _Member:
         engine, launch_id = wanted.engine, uuid.uuid4().hex
@@ -246,7 +258,8 @@ class WarmPool:
                 connection_info={**wanted.request.connection_info, "key": uuid.uuid4().hex},
             )
             prepared = await prepare(request, engine, self.log)
-            digest, directory = specification_digest(prepared), prepared.directory
+            digest = specification_digest(prepared, engine.url)
+            directory = prepared.directory
             undo.callback(directory.remove)
             directory.create(prepared.user, own_lease().id)
             prepared.write_files()

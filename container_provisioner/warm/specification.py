@@ -45,7 +45,7 @@ def standby_argv(argv: tuple[str, ...]) -> tuple[str, ...] | None:
     at = argv.index("-m")
     options = argv[1:at]
     for before, option in zip((argv[0], *options), options, strict=False):
-        if option == "-c" or not (option.startswith("-") or before in _WITH_VALUE):
+        if option in ("-c", "-") or not (option.startswith("-") or before in _WITH_VALUE):
             return None  # the -m is another program's
     if argv[at + 1 : at + 2] not in [(module,) for module in _MODULES]:
         return None
@@ -85,7 +85,7 @@ def can_be_warm(prepared: Preparation) -> bool:
     return standby_argv(prepared.root.argv) is not None and not encrypted
 
 
-def specification_digest(prepared: Preparation) -> str:
+def specification_digest(prepared: Preparation, engine_url: str) -> str:
     """Sixteen digits that a warm container and a launch share when it is exactly what is wanted.
 
     Keyed, because it stands in a label, and values of environment variables are in it.
@@ -93,6 +93,7 @@ def specification_digest(prepared: Preparation) -> str:
     request, root = prepared.request, prepared.root
     session = of_session(request.environment)
     facts = [
+        engine_url,
         # The command as it is without the shell that may hand over variables.
         replace(prepared.spec, argv=root.argv).digest(),
         sorted(root.environment.items()),

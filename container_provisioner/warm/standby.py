@@ -32,8 +32,9 @@ def main() -> None:
     adopt_session(app, session())
     claimant.sendall(b"1")
     claimant.close()
-    # Start-up files and exec_lines, now that they see the kernel's own environment.
-    del app.init_code
+    # Extensions, start-up files and exec_lines, now that they see the kernel's own environment.
+    del app.init_extensions, app.init_code
+    app.init_extensions()
     app.init_code()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -55,7 +56,7 @@ def initialized_kernel(command: list[str]) -> Any:
     from ipykernel.kernelapp import IPKernelApp
 
     app: Any = IPKernelApp.instance()
-    app.init_code = lambda: None
+    app.init_extensions = app.init_code = lambda: None
     app.initialize()
     return app
 
