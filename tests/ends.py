@@ -28,11 +28,13 @@ async def end_of(kernel: Kernel, seconds: float = 30) -> Any:
 
 
 def left_below(runtime_dir: Path) -> list[Path]:
-    """What is some kernel's: its directory, record and connection file, set-aside ones too."""
+    """What is some kernel's: its directory, record and connection file, set-aside ones too; and
+    what is offered."""
     ours = runtime_dir / "container-provisioner"
-    of_all = ("records", "owners", "place", "guard", "sessions-")
+    of_all = ("records", "owners", "place", "secret", "guard", "sessions-", "warm")
     return [
         *(path for path in runtime_dir.glob("*") if path != ours),
         *(path for path in ours.glob("*") if not path.name.startswith(of_all)),
         *(path for path in ours.glob("records/*") if path.name != ".lock"),
+        *ours.glob("warm/*"),
     ]

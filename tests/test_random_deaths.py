@@ -1,5 +1,8 @@
 """Twenty servers are killed at random moments: nothing is orphaned, and what is kept can be had.
 
+In every other place kernels come from a warm pool, which the Jupyter Server and a command keep, and
+restart into one; they are killed too.
+
 A failing run prints its seed; RANDOM_DEATHS_SEED repeats its choices, though not its timing.
 """
 
@@ -41,6 +44,8 @@ LONGEST_LIFE = 4.0  # seconds after it could start its first kernel
 OPERATIONS = 300  # a process of two kernels has done so many after two or three seconds
 SETTLED_SECONDS = 15.0
 HERE = Path(__file__).parent
+WARM = {"warm_pool_size": 1, "workspace": "none", "restart_mode": "recreate"}
+KEEP_WARM = ("-m", "container_provisioner", "warm", "keep")
 
 
 @dataclass
@@ -51,6 +56,7 @@ class Place:
     folder: Path
     environment: dict[str, str]
     client: docker.DockerClient
+    keeper: subprocess.Popen[bytes] | None = None
 
     @property
     def ours(self) -> Path:
@@ -68,13 +74,13 @@ class Place:
             )
 
     def containers(self) -> dict[str, tuple[str, str]]:
-        """Policy, and whether it runs or how it ended, by kernel id."""
+        """Policy, and whether it runs or how it ended, by kernel id or by name."""
         if not (self.ours / "place").exists():
             return {}
         label = f"{labels.PLACE}={(self.ours / 'place').read_text()}"
         found = self.client.api.containers(all=True, filters={"label": label})
         return {
-            item["Labels"][labels.KERNEL_ID]: (
+            item["Names"][0].removeprefix("/jupyter-kernel-"): (
                 item["Labels"][labels.ON_SERVER_EXIT],
                 item["Status"].partition(")")[0] if item["State"] == "exited" else item["State"],
             )
@@ -92,6 +98,8 @@ class Place:
         containers, records = self.containers(), self.records()
         kept = {kernel_id for kernel_id, policy in records.items() if policy == "keep"}
         theirs = {f"{short_name(kernel_id)}{end}" for kernel_id in kept for end in ("", ".json")}
+        # A claimed container's directory has another name, and the kernel's is a link to it.
+        theirs |= {(self.ours / short_name(kernel_id)).resolve().name for kernel_id in kept}
         files = [path for path in left_below(self.runtime) if path.is_relative_to(self.ours)]
         left = {
             "containers": {k: v for k, v in containers.items() if k not in kept},
@@ -162,10 +170,15 @@ def places(docker_client: docker.DockerClient) -> Iterator[list[Place]]:
         for _ in range(SERVERS // EVERY_FIFTH):
             runtime = stack.enter_context(own_jupyter())
             folder = stack.enter_context(shared_folder())
-            write_kernelspec(runtime, "keep", on_server_exit="keep")
-            write_kernelspec(runtime, "stop")
-            made.append(Place(runtime, folder, dict(os.environ), docker_client))
+            place = Place(runtime, folder, dict(os.environ), docker_client)
+            warm = WARM if len(made) % 2 else {}
+            write_kernelspec(runtime, "keep", on_server_exit="keep", **warm)
+            write_kernelspec(runtime, "stop", **warm)
+            made.append(place)
+            if warm:
+                place.keeper = place.start(*KEEP_WARM)
         yield made
+        end_keepers(made)
         for place in made:
             for log in (place.runtime.parent / "servers.log", place.ours / "guard.log"):
                 if log.exists():
@@ -187,6 +200,7 @@ def test_after_random_deaths_nothing_is_orphaned_and_kept_kernels_are_adoptable(
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(live_and_die, range(SERVERS)))
 
+    end_keepers(places)
     settled(places)
     assert any(place.records() for place in places)
     for place in places:
@@ -203,6 +217,13 @@ def test_after_random_deaths_nothing_is_orphaned_and_kept_kernels_are_adoptable(
         assert json.loads(heir.stdout) == dict.fromkeys(kept, "42\n")
     settled(places)
     assert [place.records() for place in places] == [{}] * len(places)
+
+
+def end_keepers(places: list[Place]) -> None:
+    for place in places:
+        if place.keeper is not None:
+            end(place.keeper)
+            place.keeper = None
 
 
 def settled(places: list[Place]) -> None:

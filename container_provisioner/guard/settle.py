@@ -19,7 +19,7 @@ from ..adoption import facts_beside, rebuild_record
 from ..engine.base import RUNNING, ContainerInfo
 from ..engine.calls import Engine
 from ..engine.find import open_engine
-from ..errors import ContainerGone, KernelNotAdoptable
+from ..errors import ContainerGone, KernelNotAdoptable, NameTaken
 from ..handle import remove_launch
 from ..policy import NOBODY, KernelUser
 from ..store import KernelDirectory, Offers, Place, RecordStore
@@ -112,10 +112,18 @@ async def _goes_on(
         found = await engine.inspect(facts.identity.container_id)
     except ContainerGone:
         return False
+    is_aside = bool(labels.aside_owner(found.name))
+    if is_aside and not phase:
+        return False  # its successor was about to have a directory
     runs = found.state in RUNNING
     if phase == "restarting" and runs and found.started_at == record.get("started_at"):
         runs = False  # it was told to end
         await _end(engine, found.id)
+    if is_aside:
+        try:
+            await engine.rename(found.id, facts.identity.container_name)
+        except NameTaken:
+            return True  # by a successor that never began; it is removed, and then comes this one
     if runs or not phase:
         return runs  # without a directory nobody can adopt it, but it is the user's to remove
     # In doubt, when its owner was "closing" it, a kept kernel is kept.
@@ -159,20 +167,23 @@ async def _settle_container(
     with contextlib.suppress(KernelNotAdoptable):
         facts = facts_beside(found)
         kernel_id = facts.identity.kernel_id
+        _, phase = KernelDirectory.of(kernel_id).marked()  # a successor's, if there is one
+        is_aside = bool(labels.aside_owner(found.name))
+        has_made_way = is_aside and phase not in ("closing", "restarting")
         with contextlib.suppress(KernelNotAdoptable, KeyError, TypeError):
             record = records.read(kernel_id)
-            if record["container"]["identity"]["container_id"] == found.id:
+            is_recorded = record["container"]["identity"]["container_id"] == found.id
+            if is_recorded and not has_made_way:
                 return  # settled by its record, or another owner's by now
         is_kept = facts.on_server_exit == "keep" and found.state in RUNNING
-        is_kept = is_kept and not labels.aside_owner(found.name)
-        if is_kept and KernelDirectory.of(kernel_id).marked()[1] not in ("starting", "ending"):
+        if is_kept and not has_made_way and phase not in ("starting", "ending"):
             found = await engine.inspect(found.id)  # a list leaves out where it is reached
             await _restore_record(found, kernel_id, owner, records, done, log)
             return
     if labels.WARM in found.labels:
         Offers().withdraw(found.labels[labels.WARM], found.name)
     await engine.remove(found.id)
-    if kernel_id:
+    if kernel_id and not labels.aside_owner(found.name):  # else it is its successor's by now
         _remove_directory(KernelDirectory.of(kernel_id), owner)
     done.removed.append(kernel_id or found.name)
     log.info("Container %s: its owner has died, it is removed.", found.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from container_provisioner import labels
 from container_provisioner.engine.base import ContainerEngine, Event, EventStream
 from container_provisioner.errors import ContainerGone, EngineError, ImageMissing, PullFailed
-from container_provisioner.spec import ContainerSpec, Tmpfs
+from container_provisioner.spec import ContainerSpec, Limits, Tmpfs
 
 from .conftest import Make, archive, downloaded, ended, shell, wait
 
@@ -132,6 +133,29 @@ def test_events_since_a_time_include_those_that_were_missed(
     stream.close()
     listener.thread.join(20)
     assert not listener.thread.is_alive()
+
+
+# -- memory ------------------------------------------------------------------------------------
+
+
+def test_the_memory_of_a_container_is_measured_while_it_runs(
+    engine: ContainerEngine, spec: ContainerSpec, create: Make
+):
+    limit = 128 * 2**20
+    script = "x=$(head -c 8000000 /dev/zero | tr '\\0' x); echo ready; sleep 300; echo $x"
+    container = create(shell(spec, script, limits=Limits(memory=limit)))
+    assert engine.memory(container) == 0
+    engine.start(container)
+    wait(lambda: engine.logs(container, 5) == "ready\n")
+    assert 2**20 < engine.memory(container) <= limit
+    assert 2**20 < engine.memory(spec.name) <= limit
+    engine.signal(container, signal.SIGKILL)
+    ended(engine, container)
+    assert engine.memory(container) == 0
+    engine.remove(container)
+    for gone in (container, spec.name, "never-there"):
+        with pytest.raises(ContainerGone):
+            engine.memory(gone)
 
 
 # -- images ------------------------------------------------------------------------------------

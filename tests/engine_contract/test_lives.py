@@ -237,3 +237,45 @@ def test_a_taken_name_is_refused(engine: ContainerEngine, spec: ContainerSpec, c
         create(spec)
     engine.remove(first)
     create(spec)
+
+
+# -- names -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["id", "name"])
+@pytest.mark.parametrize("state", ["created", "running", "paused", "exited"])
+def test_a_container_can_get_another_name_in_every_state(
+    engine: ContainerEngine, spec: ContainerSpec, create: Make, state: str, by: str
+):
+    container = create(shell(spec, "exit 3") if state == "exited" else spec)
+    if state != "created":
+        engine.start(container)
+    if state == "exited":
+        ended(engine, container)
+    if state == "paused":
+        pause(engine, container)
+    before, new_name = engine.inspect(container), f"{spec.name}-renamed"
+    engine.rename(container if by == "id" else spec.name, new_name)
+    assert engine.inspect(new_name) == replace(before, name=new_name)
+    with pytest.raises(ContainerGone):
+        engine.inspect(spec.name)
+    create(spec)  # its old name is free
+
+
+def test_a_name_that_is_anothers_is_refused_and_both_keep_theirs(
+    engine: ContainerEngine, spec: ContainerSpec, create: Make
+):
+    first, second = create(spec), create(replace(spec, name=f"{spec.name}-2"))
+    for container in (second, f"{spec.name}-2"):
+        with pytest.raises(NameTaken, match=spec.name):
+            engine.rename(container, spec.name)
+    assert engine.inspect(spec.name).id == first
+    assert engine.inspect(f"{spec.name}-2").id == second
+
+
+def test_what_is_gone_gets_no_name(engine: ContainerEngine, spec: ContainerSpec, create: Make):
+    container = create(spec)
+    engine.remove(container)
+    for gone in (container, spec.name, "never-there"):
+        with pytest.raises(ContainerGone):
+            engine.rename(gone, f"{spec.name}-2")
