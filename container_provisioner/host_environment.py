@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -111,6 +112,15 @@ def host_mounts(program: Program) -> tuple[Mount, ...]:
     Raises `ConfigurationError` for a program whose installation is the whole root, or holds a home
     directory or Jupyter's runtime directory: mounting that would show the kernel everything.
     """
+    changed = _changed(("/", "/etc", "/etc/ssl", *program.prefixes))
+    return _host_mounts(program, Path.home(), runtime_folder(), changed)
+
+
+@lru_cache(maxsize=64)
+def _host_mounts(
+    program: Program, home: Path, runtime: Path, changed: tuple[int, ...]
+) -> tuple[Mount, ...]:
+    """Fifty looks at files. Again when something came or went in one of their folders."""
     mounts = [Mount(source="/usr", target="/usr")]
     for name in _ROOT_DIRS:
         if Path("/", name).is_dir() and not Path("/", name).is_symlink():
@@ -125,7 +135,7 @@ def host_mounts(program: Program) -> tuple[Mount, ...]:
         if not prefix or any(_within(prefix, mount.target) for mount in mounts):
             continue
         source = Path(prefix).resolve()
-        for what, private in (("a home", Path.home()), ("Jupyter's runtime", runtime_folder())):
+        for what, private in (("a home", home), ("Jupyter's runtime", runtime)):
             if private.resolve().is_relative_to(source):
                 raise ConfigurationError(
                     f"The program {program.path!r} is installed in {prefix!r}, which holds {what} "
@@ -141,19 +151,34 @@ def packages_version(program: Program) -> str:
 
     A process that has imported some of the old ones would be a mixture.
     """
-    folders = [Path(prefix) / "lib" for prefix in (*program.prefixes, "/usr", "/usr/local")]
-    packages = [
-        path
-        for folder in folders
-        for pattern in ("python3*/site-packages", "python3*/dist-packages")
-        for path in folder.glob(pattern)
-    ]
-    if program.user_site:
-        packages.append(Path(program.user_site))
-    packages.append(Path("/usr/lib/python3/dist-packages"))
-    return " ".join(
-        f"{path}={path.stat().st_mtime_ns}" for path in sorted(set(packages)) if path.is_dir()
-    )
+    libraries = tuple(f"{prefix}/lib" for prefix in (*program.prefixes, "/usr", "/usr/local"))
+    folders = _package_folders(program.user_site, libraries, _changed(libraries))
+    return json.dumps(dict(zip(folders, _changed(folders), strict=True)))
+
+
+@lru_cache(maxsize=64)
+def _package_folders(
+    user_site: str, libraries: tuple[str, ...], changed: tuple[int, ...]
+) -> tuple[str, ...]:
+    patterns = ("python3*/site-packages", "python3*/dist-packages")
+    found = {
+        str(path)
+        for library in libraries
+        for pattern in patterns
+        for path in Path(library).glob(pattern)
+    }
+    return tuple(sorted(found | ({user_site} if user_site else set())))
+
+
+def _changed(folders: Iterable[str]) -> tuple[int, ...]:
+    """When each was, in nanoseconds; 0 for what is not there."""
+    times = []
+    for folder in folders:
+        try:
+            times.append(os.stat(folder).st_mtime_ns)  # noqa: PTH116
+        except OSError:
+            times.append(0)
+    return tuple(times)
 
 
 def host_variables(program: Program) -> dict[str, str]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import host_environment
 from .engine.calls import Engine
@@ -41,9 +41,17 @@ async def import_host_image(engine: Engine) -> None:
     _have_host_image.add(engine)
 
 
-def _look_at_host(program: str) -> tuple[host_environment.Program, str]:
+def _look_at_host(program: str) -> RootFilesystem:
     found = host_environment.find_program(program)
-    return found, host_environment.packages_version(found)
+    return RootFilesystem(
+        image=host_environment.empty_image()[0],
+        title="host environment",
+        argv=(found.path,),
+        version=host_environment.packages_version(found),
+        environment=host_environment.host_variables(found),
+        mounts=host_environment.host_mounts(found),
+        is_host=True,
+    )
 
 
 async def prepare_root(
@@ -68,20 +76,11 @@ async def prepare_root(
         return RootFilesystem(
             image=settings.image, title=settings.image, argv=argv, version=info.id, user=user
         )
-    program, version = await asyncio.to_thread(_look_at_host, argv[0])
-    image, _ = host_environment.empty_image()
+    root = await asyncio.to_thread(_look_at_host, argv[0])
     if engine not in _have_host_image:
         try:
-            await engine.inspect_image(image)
+            await engine.inspect_image(root.image)
             _have_host_image.add(engine)
         except ImageMissing:
             await import_host_image(engine)
-    return RootFilesystem(
-        image=image,
-        version=version,
-        title="host environment",
-        argv=(program.path, *argv[1:]),
-        environment=host_environment.host_variables(program),
-        mounts=host_environment.host_mounts(program),
-        is_host=True,
-    )
+    return replace(root, argv=(*root.argv, *argv[1:]))

@@ -97,11 +97,11 @@ async def _claim(
 
     renamed: asyncio.Task[str] | None = None
     try:
-        waiting.mark(own_lease().id, "starting")  # from here on it ends with this process
         renamed = asyncio.ensure_future(
             under_name(engine, name, rename, offer.launch_id, kernel_id)
         )
         await asyncio.sleep(0)  # the engine is at it while the files are written
+        waiting.mark(own_lease().id, "starting")  # from here on it ends with this process
         prepared.directory.become(waiting)
         prepared.write_files()
         write_session(prepared)
