@@ -104,10 +104,8 @@ def container_spec(
     )
 
 
-def write_files(
-    request: LaunchRequest, *, directory: KernelDirectory, user: KernelUser, root: RootFilesystem
-) -> None:
-    """Everything that the kernel reads from its private directory.
+def write_files(request: LaunchRequest, *, directory: KernelDirectory, user: KernelUser) -> None:
+    """What is the one kernel's of what it reads from its private directory.
 
     Raises `ConfigurationError` for a variable's name that no shell can set.
     """
@@ -125,6 +123,10 @@ def write_files(
     except ValueError as exc:
         raise ConfigurationError(f"The kernel's environment: {exc}.") from exc
     directory.write(ENVIRONMENT_NAME, script, user)
+
+
+def write_accounts(*, directory: KernelDirectory, user: KernelUser, root: RootFilesystem) -> None:
+    """The same for every kernel of that user."""
     if root.is_host:
-        for name, accounts_text in accounts(user).items():
-            directory.write(name, accounts_text, user, mode=0o644)
+        for name, text in accounts(user).items():
+            directory.write(name, text, user, mode=0o644)

@@ -119,8 +119,7 @@ async def _create(
     if prepared.directory.exists():
         await clear_name(engine, name, kernel_id)
     undo.callback(prepared.directory.remove)
-    prepared.directory.create(prepared.user, own_lease().id)
-    prepared.write_files()
+    prepared.create_directory()
     launch_id = uuid.uuid4().hex
     identity = prepared.identity(name=name, launch_id=launch_id)
     return await create(

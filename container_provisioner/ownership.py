@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import KernelNotAdoptable
-from .guard import GuardUnavailable, ask_guard
+from .guard import GuardUnavailable, ask_guard, listening_guard
 from .store import RecordStore, lease_is_held, own_lease
 
 _to_be_removed: set[str] = set()  # kernels of this process that are not to outlive it
@@ -92,10 +92,17 @@ async def have_guarded(engine_url: str, log: logging.Logger, what: str) -> None:
     """Have the containers of this process removed, on this engine, when it dies."""
     lease = own_lease()
     lease.uses(engine_url)
-    await _tell_guard(log, what, "guard", owner=lease.id)
+    if (lease.id, listening_guard()) in _told:
+        return
+    if await _tell_guard(log, what, "guard", owner=lease.id):
+        # Another guard may have taken its place by now: that knows the lease, too.
+        _told.add((lease.id, listening_guard()))
 
 
-async def _tell_guard(log: logging.Logger, what: str, do: str, **facts: Any) -> None:
+_told: set[tuple[str, int | None]] = set()  # leases of this process, and the guards that know them
+
+
+async def _tell_guard(log: logging.Logger, what: str, do: str, **facts: Any) -> bool:
     try:
         await ask_guard(do, **facts)
     except GuardUnavailable as exc:
@@ -105,3 +112,5 @@ async def _tell_guard(log: logging.Logger, what: str, do: str, **facts: Any) -> 
             what,
             exc,
         )
+        return False
+    return True

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from . import workspace
 from .adoptable import AdoptableKernel
-from .definition import LaunchRequest, container_spec, write_files
+from .definition import LaunchRequest, container_spec, write_accounts, write_files
 from .engine.calls import Engine
 from .handle import ContainerIdentity
 from .policy import KernelUser, choose_user
 from .root import RootFilesystem, prepare_root
 from .spec import ContainerSpec
-from .store import KernelDirectory, runtime_folder
+from .store import KernelDirectory, own_lease, runtime_folder
 from .workspace import Workspace
 
 
@@ -70,7 +70,13 @@ class Preparation:
 
     def write_files(self) -> None:
         """Raises `ConfigurationError` for a variable's name that no shell can set."""
-        write_files(self.request, directory=self.directory, user=self.user, root=self.root)
+        write_files(self.request, directory=self.directory, user=self.user)
+
+    def create_directory(self) -> None:
+        """The private directory with everything in it. Raises `ConfigurationError` as above."""
+        self.directory.create(self.user, own_lease().id)
+        write_accounts(directory=self.directory, user=self.user, root=self.root)
+        self.write_files()
 
 
 async def prepare(request: LaunchRequest, engine: Engine, log: logging.Logger) -> Preparation:

@@ -13,19 +13,25 @@ from .engine.calls import Engine
 from .provisioner import ContainerProvisioner
 
 
-async def template(
-    manager: AsyncKernelManager, **options: Any
-) -> tuple[LaunchRequest, Engine] | None:
-    """The request that ``manager.start_kernel(**options)`` would make, and where. Starts nothing.
+def provisioner_of(manager: AsyncKernelManager) -> ContainerProvisioner | None:
+    """Give the manager the provisioner that its kernelspec names; None if that is not ours.
 
-    None when its kernelspec names another provisioner. The manager is of no use afterwards. Raises
-    `EngineError`, `ConfigurationError`, TraitError and `NoSuchKernel`.
+    Raises TraitError for a stanza that makes no sense, and `NoSuchKernel`.
     """
     manager.kernel_id = str(uuid.uuid4())
     manager.provisioner = KernelProvisionerFactory.instance().create_provisioner_instance(
         manager.kernel_id, manager.kernel_spec, parent=manager
     )
-    if not isinstance(manager.provisioner, ContainerProvisioner):
-        return None
+    provisioner = manager.provisioner
+    return provisioner if isinstance(provisioner, ContainerProvisioner) else None
+
+
+async def template(
+    manager: AsyncKernelManager, provisioner: ContainerProvisioner, **options: Any
+) -> tuple[LaunchRequest, Engine]:
+    """The request that ``manager.start_kernel(**options)`` would make, and where. Starts nothing.
+
+    The manager is of no use afterwards. Raises `EngineError`, `ConfigurationError`, TraitError.
+    """
     command, arguments = await manager.pre_start_kernel(**options)
-    return await manager.provisioner.template(command, **arguments)
+    return await provisioner.template(command, **arguments)

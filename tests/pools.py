@@ -15,7 +15,7 @@ from jupyter_client.manager import AsyncKernelManager
 from container_provisioner import labels
 from container_provisioner.errors import ContainerProvisionerError
 from container_provisioner.store import Offer, Offers
-from container_provisioner.templates import template
+from container_provisioner.templates import provisioner_of, template
 from container_provisioner.warm import WarmPool
 
 from .conftest import Kernel, WriteKernelspec
@@ -101,8 +101,10 @@ async def warm_pool_fixture(kernelspec: WriteKernelspec, folder: Path) -> AsyncI
     ) -> Pool:
         kernelspec(name, **{"warm_pool_size": size, **stanza})
         place = cwd or folder
-        found = await template(AsyncKernelManager(kernel_name=name), cwd=str(place))
-        assert found is not None
+        manager = AsyncKernelManager(kernel_name=name)
+        provisioner = provisioner_of(manager)
+        assert provisioner is not None
+        found = await template(manager, provisioner, cwd=str(place))
         failures: list[ContainerProvisionerError] = []
         log = logging.getLogger("jupyter")
         keeper = WarmPool(log, on_failure=failures.append, **{**LIMITS, **(limits or {})})

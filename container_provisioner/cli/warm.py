@@ -14,7 +14,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from ..engine.find import close_engines
 from ..errors import ConfigurationError, ContainerProvisionerError
-from ..templates import template
+from ..templates import provisioner_of, template
 from ..warm import WarmPool
 
 
@@ -53,13 +53,14 @@ def warm(kernel: str, size: int, folder: Path, max_age: float) -> None:
 
 
 async def _keep(kernel: str, size: int, folder: Path, max_age: float) -> None:
-    found = await template(AsyncKernelManager(kernel_name=kernel), cwd=str(folder))
-    if found is None:
+    manager = AsyncKernelManager(kernel_name=kernel)
+    provisioner = provisioner_of(manager)
+    if provisioner is None:
         raise ConfigurationError(
             f"Kernelspec {kernel!r} does not name this provisioner in its metadata, so its kernels "
             "do not run in containers."
         )
-    request, engine = found
+    request, engine = await template(manager, provisioner, cwd=str(folder))
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
 

@@ -11,6 +11,6 @@ when there is something to do with them.
 
 from __future__ import annotations
 
-from .client import GuardUnavailable, Missed, ask_guard, take_missed
+from .client import GuardUnavailable, Missed, ask_guard, listening_guard, take_missed
 
-__all__ = ["GuardUnavailable", "Missed", "ask_guard", "take_missed"]
+__all__ = ["GuardUnavailable", "Missed", "ask_guard", "listening_guard", "take_missed"]

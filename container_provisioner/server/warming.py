@@ -8,7 +8,7 @@ from typing import Any
 from jupyter_client.manager import AsyncKernelManager
 
 from ..provisioner import ContainerProvisioner
-from ..templates import template
+from ..templates import provisioner_of, template
 from ..warm import WarmPool
 
 
@@ -29,15 +29,18 @@ class Warming:
                     kernel_name=name,
                     kernel_spec_manager=self.app.kernel_spec_manager,
                 )
+                provisioner = provisioner_of(manager)
+                if provisioner is None or not provisioner.warm_pool_size:
+                    continue
                 # As the server starts them: it passes its own policy, if it has one.
                 encryption = getattr(kernels, "transport_encryption", "disabled")
                 policy = {} if encryption == "disabled" else {"transport_encryption": encryption}
-                found = await template(manager, cwd=kernels.cwd_for_path(""), **policy)
+                folder = kernels.cwd_for_path("")
+                found = await template(manager, provisioner, cwd=folder, **policy)
             except Exception as exc:  # noqa: BLE001 - one kernelspec that is wrong is not all
                 self.app.log.debug("Kernelspec %s has no warm pool: %s", name, exc)
                 continue
-            if found is not None and found[0].settings.warm_pool_size:
-                self.pool.want(*found, lasting=True)
+            self.pool.want(*found, lasting=True)
 
     def launched(self, provisioner: ContainerProvisioner) -> None:
         """The next kernel in that folder is to start warm."""

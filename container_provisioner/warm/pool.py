@@ -42,6 +42,8 @@ ANSWER_SECONDS = 1.0  # after a claim: the claimed kernel comes first
 STUCK_SECONDS = 10.0  # a claim takes milliseconds; what was taken and not marked is nobody's
 RETRY_SECONDS = (10.0, 300.0)  # after a container that did not get warm; doubled up to the second
 
+EXPECTED_MEMORY = 48 * 1024**2  # bytes, of the first; the others' are measured
+
 CANNOT_WAIT = (
     "Only kernels that are started by 'python -m ipykernel_launcher' can wait, and only without "
     "transport_encryption."
@@ -225,7 +227,7 @@ class WarmPool:
                     self.on_full(wanted.request.kernel_name, size)
             if missing <= 0 or not wanted.digest or time.monotonic() < wanted.not_before:
                 continue
-            largest = max((offer.memory for offer in waiting), default=0)
+            largest = max((offer.memory for offer in waiting), default=EXPECTED_MEMORY)
             memory = sum(offer.memory for offer in waiting) + largest
             if len(waiting) >= self.limit or memory > self.memory_limit:
                 self.log.debug("Warm pool: %d containers wait, no more may.", len(waiting))
@@ -261,8 +263,7 @@ class WarmPool:
             digest = specification_digest(prepared, engine.url)
             directory = prepared.directory
             undo.callback(directory.remove)
-            directory.create(prepared.user, own_lease().id)
-            prepared.write_files()
+            prepared.create_directory()
             directory.write(STANDBY, standby_source(), prepared.user)
             prepared = replace(prepared, spec=waiting_spec(prepared))
             container = await create(

@@ -23,7 +23,7 @@ from container_provisioner.command import PRIVATE_DIR, SOCKETS_DIR
 from container_provisioner.definition import LaunchRequest
 from container_provisioner.engine.calls import Engine
 from container_provisioner.store import Offer, Offers
-from container_provisioner.templates import template
+from container_provisioner.templates import provisioner_of, template
 from container_provisioner.warm import WarmPool, pool
 from container_provisioner.warm.specification import CLAIM_SOCKET, STANDBY
 
@@ -95,9 +95,9 @@ async def asked_for(
 ) -> tuple[LaunchRequest, Engine]:
     """What a pool is told of such kernels."""
     of_nobody = AsyncKernelManager(kernel_name=manager.kernel_name)
-    found = await template(of_nobody, cwd=str(launches.folder))
-    assert found is not None
-    return found
+    provisioner = provisioner_of(of_nobody)
+    assert provisioner is not None
+    return await template(of_nobody, provisioner, cwd=str(launches.folder))
 
 
 @asynccontextmanager
