@@ -83,3 +83,12 @@ class TestWelcome(jupyter_kernel_test.IopubWelcomeTests):
 
     kernel_name = "contained"
     support_iopub_welcome = True
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        # A kernel that is still being initialised may have something else to say first.
+        first = cls.km.client()
+        first.start_channels()
+        first.wait_for_ready(timeout=60)
+        first.stop_channels()
