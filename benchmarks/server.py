@@ -19,7 +19,7 @@ from report import Measure, Samples
 from rounds import PAUSE, opened
 from served import Server, jupyter_server
 
-NOT_KEPT_HERE = "--ServerApp.jpserver_extensions={'container_provisioner': False}"
+NOT_KEPT_HERE = "--ContainerKernels.warm_limit=0"  # but by a process of its own
 
 MEASURES = (
     Measure("reply", "start", "POST to first websocket reply, s", lambda s: s, 3),

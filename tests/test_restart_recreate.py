@@ -35,12 +35,13 @@ async def test_what_runs_at_exit_has_run_when_the_new_kernel_is_there(
     assert (folder / "last").read_text() == "words"
 
 
-async def test_clients_talk_to_the_new_kernel_at_once(start_kernel: StartKernel) -> None:
-    """Those of before too, whose connections the old kernel had."""
+async def test_a_client_of_before_talks_to_the_new_kernel(start_kernel: StartKernel) -> None:
+    """Its connections were the old kernel's, and nothing that it sends goes there any more."""
     kernel = await start_kernel(restart_mode="recreate")
     await kernel.run("x = 1")
     for _ in range(3):
         await kernel.manager.restart_kernel()
+        await kernel.ready()  # its subscription too
         assert await kernel.run("print(globals().get('x')); x = 1") == "None\n"
 
 
