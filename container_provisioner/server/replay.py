@@ -10,7 +10,6 @@ from typing import Any
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 
 from ..guard import GuardUnavailable, Missed, ask_guard, take_missed
-from ..provisioner import ContainerProvisioner
 
 CONFIRM_SECONDS = 3.0  # for the kernel to show that it sends to this front end too
 _ASK_AGAIN_SECONDS = 0.2
@@ -41,12 +40,6 @@ class ReplayingConnection(ZMQChannelsWebsocketConnection):
             # The recorder stands in for a front end of the same name; the name is ours now.
             with contextlib.suppress(GuardUnavailable):
                 await ask_guard("step-aside", kernel=self.kernel_id, start=False)
-        kernel, answer = self.kernel_manager, self._kernel_info_future
-        is_ours = isinstance(getattr(kernel, "provisioner", None), ContainerProvisioner)
-        if is_ours and kernel.execution_state == "starting" and answer.done() and answer.result():
-            # It has answered, so it has started. Who connects would else look every 0.05 s whether
-            # somebody has heard so on iopub, which for a warm kernel takes longer than the rest.
-            kernel.execution_state = "idle"
 
     def nudge(self) -> asyncio.Future[None]:
         nudged = super().nudge()
