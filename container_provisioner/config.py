@@ -14,7 +14,7 @@ from traitlets import TraitError, Unicode
 from traitlets.config import LoggingConfigurable
 
 from .engine.create_body import check_extra
-from .policy import PROFILES, Settings, choose_transport
+from .policy import PROFILES, Settings, choose_network, choose_transport
 from .spec import Limits
 from .trait_types import (
     Choice,
@@ -89,19 +89,26 @@ class ContainerSettings(LoggingConfigurable):
         config=True,
         help="""
         How messages reach the kernel. ``ipc``: unix sockets in a private directory, without any
-        network; what ``auto``, the default, chooses. ``tcp``: ports on the host's loopback, for
-        kernels that do not speak ipc. ``network``: the container's address in ``network``. The
-        last two need a network, and their messages are signed but not encrypted unless
-        ``transport_encryption`` is on.
+        network; what ``auto``, the default, chooses. ``tcp``: for kernels that do not speak ipc,
+        over ports on the host's loopback, or in the network ``internal``. ``network``: the
+        container's address in ``network``. The messages of the last two are signed but not
+        encrypted unless ``transport_encryption`` is on.
         """,
     )
     network = Text(
         "",
         config=True,
         help="""
-        The engine's network that the kernel joins: ``none``, ``bridge``, or a name. Empty, the
-        default, is the profile's: ``none`` in ``sandbox``, ``bridge`` in ``dev``. With any but
-        ``none`` the kernel reaches what this machine reaches.
+        The network that the kernel joins: ``none``, ``internal``, ``bridge``, or the name of one
+        of the engine's. Empty, the default, is the profile's: ``none`` in ``sandbox``
+        (``internal`` with ``transport`` ``tcp``), ``bridge`` in ``dev``.
+
+        ``internal`` has no way out and none to another kernel, and knows no names but those of
+        the containers in it. One way is left open: the kernel reaches what this machine serves on
+        all its addresses (``0.0.0.0``), not what is on loopback only. Docker has no option against that; a rule of the firewall's has:
+        ``iptables -I INPUT -i jupyter-kernels -m conntrack --ctstate NEW -j REJECT``. It needs an
+        engine that sets up its own firewall, as they do by default, and one that is not rootless.
+        With ``bridge`` and others the kernel reaches what this machine reaches.
         """,
     )
     workspace = Choice(
@@ -293,13 +300,14 @@ class ContainerSettings(LoggingConfigurable):
         settings contradict each other."""
         profile = PROFILES[self.profile]
         check_extra(self.extra_create_options)
+        transport = choose_transport(self.transport)
         settings = Settings(
             image=self.image,
             engine=self.engine,
             engine_url=self.engine_url,
             profile=self.profile,
-            transport=choose_transport(self.transport),
-            network=self.network or profile.network,
+            transport=transport,
+            network=choose_network(self.network, transport, profile),
             workspace=self.workspace or profile.workspace,
             workspace_named=bool(self.workspace),
             read_only=profile.read_only,

@@ -13,10 +13,13 @@ from traitlets import Unicode
 from . import workspace
 from .adoptable import AdoptableKernel
 from .connection import Endpoint
+from .engine.find import open_engine
 from .errors import EngineError, EngineUnavailable
 from .exits import ExitStatus
 from .handle import KernelContainer
+from .internal_network import leave_internal_network
 from .making_way import MakingWay
+from .policy import INTERNAL
 from .store import own_lease
 from .store.directory import Phase
 from .transports import transport_named
@@ -42,6 +45,11 @@ class ContainerProcess(LocalProvisioner):
         self._making_way: MakingWay | None = None  # for its successor, in a restart
         self._made_way: MakingWay | None = None  # in the last one; it may not be removed yet
         self._interrupting: asyncio.Future[None] | None = None  # at the beginning of a shutdown
+
+    async def _leave_network(self, facts: AdoptableKernel | None) -> None:
+        """With the last kernel that was not to get out goes their network."""
+        if facts is not None and facts.network == INTERNAL:
+            await leave_internal_network(await open_engine("auto", facts.engine_url), self.log)
 
     # -- liveness ---------------------------------------------------------------------------
 
@@ -161,6 +169,8 @@ class ContainerProcess(LocalProvisioner):
         if not restart and (status := self._status) is not None:
             await self._notice_end(status)  # it died, and nobody has polled since
         self._end_expected = True
+        if self._container is not None:
+            self._container.end_requested = True
 
     def _let_make_way(self) -> None:
         """A new container will follow: this one need not be gone before."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from . import labels
@@ -27,19 +28,21 @@ from .errors import (
     EngineError,
     ImageMissing,
     KernelDied,
+    NetworkMissing,
     StartTimeout,
 )
 from .handle import KernelContainer, remove_launch
 from .host_environment import home_archive
+from .internal_network import ensure_internal_network, leave_internal_network
 from .naming import under_name
+from .policy import INTERNAL
 from .preparation import Preparation
 from .root import import_host_image
 from .store import own_lease, place_id
 
-IPC_HINT = (
-    " A kernel that cannot speak ipc (many that are not Python) needs transport='tcp' and "
-    "network='bridge'."
-)
+IPC_HINT = " A kernel that cannot speak ipc (many that are not Python) needs transport='tcp'."
+# Of the image of empty directories: 'prune' removes it whenever no container uses it.
+_IMPORTS = 5
 # At whether anybody still wants the kernel, and at the clock. What is waited for wakes us itself.
 _GLANCE_SECONDS = 0.1
 
@@ -72,16 +75,20 @@ async def create(
             **extra_labels,
         },
     )
-    undo.push_async_callback(_quiet_undo, engine, name, launch_id, log)
+    if settings.network == INTERNAL:
+        undo.push_async_callback(leave_internal_network, engine, log)
+        await ensure_internal_network(engine)
+    undo.push_async_callback(_quietly, partial(remove_launch, engine, name, launch_id), name, log)
 
     async def make() -> str:
-        try:
-            return await engine.create(spec)
-        except ImageMissing:
-            if not prepared.root.is_host:
-                raise
-            await import_host_image(engine)  # somebody has removed it since it was seen
-            return await engine.create(spec)
+        for _ in range(_IMPORTS):
+            try:
+                return await engine.create(spec)
+            except ImageMissing:
+                if not prepared.root.is_host:
+                    raise
+                await import_host_image(engine)  # somebody has removed it since it was seen
+        return await engine.create(spec)
 
     container_id = await under_name(engine, name, make, launch_id, request.kernel_id)
     if not settings.read_only:
@@ -92,8 +99,15 @@ async def create(
 
 async def start(prepared: Preparation, container: KernelContainer) -> ContainerInfo:
     """Run it. Raises `KernelDied` when it has ended by the time one looks, with its own words."""
+    engine, container_id = container.engine, container.identity.container_id
     try:
-        await container.engine.start(container.identity.container_id)
+        try:
+            await engine.start(container_id)
+        except NetworkMissing:
+            if prepared.request.settings.network != INTERNAL:
+                raise
+            await ensure_internal_network(engine)  # it has gone with somebody's last kernel
+            await engine.start(container_id)
     except CommandMissing as exc:
         wrapped = exc.command == "/bin/sh" and prepared.spec.argv != prepared.root.argv
         note = (
@@ -158,15 +172,13 @@ async def _explain_timeout(prepared: Preparation, container: KernelContainer) ->
 
 async def remove_quietly(container: KernelContainer) -> None:
     """For an undo: to the end, whoever cancels, and an engine that does not do it is reported."""
-    identity = container.identity
-    try:
-        await to_the_end(asyncio.ensure_future(container.remove()))
-    except EngineError as exc:
-        container.log.warning("Container %s may be left behind: %s", identity.container_name, exc)
+    await _quietly(container.remove, container.identity.container_name, container.log)
 
 
-async def _quiet_undo(engine: Engine, name: str, launch_id: str, log: logging.Logger) -> None:
+async def _quietly(
+    remove: Callable[[], Coroutine[Any, Any, None]], name: str, log: logging.Logger
+) -> None:
     try:
-        await to_the_end(asyncio.ensure_future(remove_launch(engine, name, launch_id)))
+        await to_the_end(asyncio.ensure_future(remove()))
     except EngineError as exc:
         log.warning("Container %s may be left behind: %s", name, exc)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from . import labels
 from .command import (
     CONNECTION_FILE,
     CONNECTION_NAME,
@@ -20,7 +21,7 @@ from .connection import connection_file
 from .environment import HOME, INIT, environment_script, split_environment, with_environment_file
 from .errors import ConfigurationError
 from .host_environment import accounts
-from .policy import KernelUser, Settings
+from .policy import INTERNAL, KernelUser, Settings
 from .root import RootFilesystem
 from .spec import ContainerSpec, Mount, Tmpfs
 from .store import KernelDirectory
@@ -94,7 +95,7 @@ def container_spec(
         user=str(user),
         mounts=tuple(mounts),
         tmpfs=tuple(tmpfs),
-        network=settings.network,
+        network=network_name(settings.network),
         published_ports=request.transport.published_ports,
         read_only=settings.read_only,
         limits=settings.limits,
@@ -102,6 +103,11 @@ def container_spec(
         runtime=settings.runtime,
         extra=settings.extra_create_options,
     )
+
+
+def network_name(network: str) -> str:
+    """What the setting ``network`` is called by the engine."""
+    return labels.INTERNAL_NETWORK if network == INTERNAL else network
 
 
 def write_files(request: LaunchRequest, *, directory: KernelDirectory, user: KernelUser) -> None:

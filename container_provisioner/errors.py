@@ -101,12 +101,25 @@ class PullFailed(EngineError):
     exit_code = 5
 
     def __init__(self, image: str, explanation: str) -> None:
-        self.image = image
+        self.image, self.explanation = image, explanation
         super().__init__(
             f"Image {image!r} is not present and could not be pulled: {explanation}. "
             "Check its name and that the registry can be reached and needs no login, "
             "or load the image into the engine yourself."
         )
+
+
+class BuildFailed(EngineError):
+    """An image could not be built. `output` is the last lines of what the build wrote."""
+
+    exit_code = 5
+
+    def __init__(self, image: str, explanation: str, output: Iterable[str] = ()) -> None:
+        self.image, self.explanation, self.output = image, explanation, tuple(output)
+        message = f"Image {image!r} could not be built: {explanation}"
+        if self.output:
+            message += "\nIts last lines:\n" + "\n".join(f"    {line}" for line in self.output)
+        super().__init__(message)
 
 
 class CommandMissing(EngineError):
@@ -122,12 +135,37 @@ class CommandMissing(EngineError):
         )
 
 
+class NoKernelInImage(EngineError):
+    """The image has no kernelspec, and no ipykernel that one could be made for."""
+
+    exit_code = 6
+
+    def __init__(self, image: str) -> None:
+        self.image = image
+        super().__init__(
+            f"Image {image!r} has no kernel: there is no kernelspec where Jupyter would look, and "
+            "no Python on its PATH has ipykernel. Install a kernel in the image ('pip install "
+            "ipykernel'), or build one that has it with 'jupyter container-kernel build'."
+        )
+
+
 class ContainerGone(EngineError):
     """The engine knows no such container (any more)."""
 
 
+class ArchiveTooLarge(EngineError):
+    """A file or folder in a container is larger than what it was to be read for."""
+
+    def __init__(self, path: str, limit: int) -> None:
+        super().__init__(f"{path} in the container is larger than {limit} bytes and was not read.")
+
+
 class NameTaken(EngineError):
-    """Another container already has the name."""
+    """Another container, or network, already has the name."""
+
+
+class NetworkMissing(EngineError):
+    """The engine does not have the network that a container is to join (any more)."""
 
 
 class KernelNotAdoptable(ContainerProvisionerError):
@@ -167,3 +205,21 @@ class StartTimeout(ContainerProvisionerError):
     """The kernel was not ready in time. It has been removed."""
 
     exit_code = 9
+
+
+class KernelNotFound(ContainerProvisionerError):
+    """What somebody named is no kernel here, or the beginning of several."""
+
+    exit_code = 10
+
+
+class CopyFailed(ContainerProvisionerError):
+    """Files could not be copied, or not all of them, into or out of a kernel's container."""
+
+    exit_code = 11
+
+
+class OwnerRefused(ContainerProvisionerError):
+    """The process that has the kernel did not do what it was asked, or cannot be asked."""
+
+    exit_code = 12

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from dataclasses import dataclass
+from typing import Literal
 
 # What the engine's init (tini) and shells answer when a program cannot be run.
 COMMAND_NOT_EXECUTABLE, COMMAND_NOT_FOUND = 126, 127
@@ -51,6 +52,25 @@ def format_size(size: int) -> str:
             return f"{round(value, 1):g} {unit}"
         value /= 1024
     return f"{round(value, 2):g} GiB"
+
+
+Cause = Literal["requested", "removed", "memory", "error", "signal", "exit"]
+
+
+def cause_of(status: ExitStatus, *, requested: bool = False) -> Cause:
+    """One word for it, to count by. `requested`: this process had asked it to end, in any way.
+
+    The others are ends of their own accord or from outside; "error" is the engine's.
+    """
+    if requested:
+        return "requested"
+    if status.removed:
+        return "removed"
+    if status.oom_killed and status.code == 128 + signal.SIGKILL:
+        return "memory"
+    if status.error:
+        return "error"
+    return "signal" if status.signal_name else "exit"
 
 
 def explain_exit(

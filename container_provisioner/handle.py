@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from .engine.calls import Engine
 from .engine.watcher import Watch
 from .errors import ContainerGone, EngineError, KernelNotAdoptable
 from .exits import ExitStatus, explain_exit, explain_start, format_size, log_tail
+from .stages import Reporter
 
 LOG_LINES = 20
 
@@ -62,6 +62,7 @@ class KernelContainer:
     identity: ContainerIdentity
     log: logging.Logger
     end_requested: bool = False  # by us: what follows is no surprise
+    reporter: Reporter | None = None  # of its present run; set it before `follow`, or `report_to`
     _watch: Watch | None = field(default=None, repr=False)
 
     async def follow(self) -> ContainerInfo | None:
@@ -72,7 +73,15 @@ class KernelContainer:
         """The same of a run that is known to go on afterwards."""
         self.end_requested = False
         self._watch = self.engine.watcher.follow(self.identity.container_id, self._on_oom)
+        if self.reporter is not None:
+            self.report_to(self.reporter)
         return self._watch
+
+    def report_to(self, reporter: Reporter) -> None:
+        """When memory runs out, and how it ends: of a run that is watched already."""
+        self.reporter = reporter
+        if self._watch is not None:
+            self._watch.ended.add_done_callback(lambda ended: self._report_end(ended.result()))
 
     def unfollow(self) -> None:
         """Stop watching; the status that was seen last stays."""
@@ -85,11 +94,8 @@ class KernelContainer:
         return self._watch.status if self._watch is not None else None
 
     async def wait(self) -> ExitStatus:
-        """Until it has ended. The caller bounds the time."""
-        if self._watch is None:
-            await asyncio.get_running_loop().create_future()  # it was never started
-            raise AssertionError("unreachable")
-        return await self._watch.wait()
+        """Until the run that is watched has ended. The caller bounds the time."""
+        return await (self._watch or self.watch()).wait()
 
     async def signal(self, signum: int) -> None:
         """To the kernel's process group. 0 only asks whether there is one, as does `status`."""
@@ -110,6 +116,7 @@ class KernelContainer:
         self.end_requested = True
         await self.engine.remove(self.identity.container_id)
         self.unfollow()
+        self._report_end(self.status)
 
     async def explain(self, status: ExitStatus, *, starting: bool = False) -> str:
         """One line that says why it ended: the cause, which container, its last words."""
@@ -131,12 +138,21 @@ class KernelContainer:
 
     def _on_oom(self) -> None:
         limit = self.identity.memory_limit
+        note = f" (memory_limit is {format_size(limit)})" if limit else ""
         self.log.warning(
             "Kernel %s: a process in container %s was killed because memory ran out%s.",
             self.identity.kernel_id,
             self.identity.container_id[:12],
-            f" (memory_limit is {format_size(limit)})" if limit else "",
+            note,
         )
+        if self.reporter is not None:
+            self.reporter.oom(f"a process was killed because memory ran out{note}")
+
+    def _report_end(self, status: ExitStatus | None) -> None:
+        if self.reporter is not None:
+            self.reporter.exited(
+                status, requested=self.end_requested, memory_limit=self.identity.memory_limit
+            )
 
 
 async def remove_launch(engine: Engine, container: str, launch_id: str) -> None:

@@ -42,10 +42,19 @@ SPEC = PREFIX + "spec"
 SCHEMA = PREFIX + "schema"
 """Version of the labels themselves."""
 
+INTERNAL = PREFIX + "internal"
+"""On the network that has no way out. Named like nothing else, so that nothing else is taken for
+it; its bridge on the host is called `INTERNAL_BRIDGE`, which firewalls can name."""
+
+INTERNAL_NETWORK = "container-provisioner-internal"
+INTERNAL_BRIDGE = "jupyter-kernels"  # Linux takes fifteen characters
+
 HOST_ENVIRONMENT = PREFIX + "host-environment"
 """On the image of empty directories that stands under the host's own Python environment."""
 
 SCHEMA_VERSION = "1"
+
+KERNEL_NAME_PREFIX = "jupyter-kernel-"
 
 
 def container_name(kernel_id: str) -> str:
@@ -55,7 +64,7 @@ def container_name(kernel_id: str) -> str:
     reduced to the characters that an engine allows and told apart by a hash.
     """
     if re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}", kernel_id):
-        return f"jupyter-kernel-{kernel_id}"
+        return f"{KERNEL_NAME_PREFIX}{kernel_id}"
     digest = hashlib.sha256(kernel_id.encode()).hexdigest()[:12]
     safe = re.sub(r"[^a-zA-Z0-9_.-]+", "-", kernel_id)[:40]
     return f"jupyter-kernel.{safe}-{digest}"  # a dot: no id that stands as it is gives that name

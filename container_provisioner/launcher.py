@@ -16,10 +16,13 @@ from . import labels
 from .adoptable import RunningKernel
 from .creation import create, remove_quietly, start, until_ready
 from .definition import LaunchRequest
+from .engine.base import ContainerInfo
 from .engine.calls import Engine
+from .errors import NetworkMissing
 from .handle import KernelContainer
 from .naming import clear_name
 from .preparation import Preparation, prepare
+from .stages import Reporter
 from .store import KernelDirectory, own_lease
 from .warm import claim, renew_session
 
@@ -28,21 +31,25 @@ async def launch(
     request: LaunchRequest,
     engine: Engine,
     log: logging.Logger,
+    reporter: Reporter,
     predecessor: KernelContainer | None = None,
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> RunningKernel:
     """Run the kernel and wait until it listens, or until it `is_wanted` no more.
 
+    `reporter` is told the stages on the way; "ready" and "failed" are the caller's to tell.
     `predecessor` is the ended container of a restart: it is started again when it was made to an
     equal definition and ``restart_mode`` is ``in-place``, else removed. Raises the errors of this
     package; whatever was made is removed again, the predecessor too.
     """
     began = time.monotonic()
+    reporter.know(image=request.settings.image)
     async with AsyncExitStack() as undo:
         if predecessor is not None:
             undo.callback(KernelDirectory.of(request.kernel_id).remove)
             undo.push_async_callback(remove_quietly, predecessor)
-        prepared = await prepare(request, engine, log)
+        prepared = await prepare(request, engine, log, reporter.pulling)
+        reporter.know(image=prepared.root.title)
         for notice in prepared.notices:
             log.warning("Kernel %s: %s", request.kernel_id, notice)
         container, claimed = None, None
@@ -53,11 +60,19 @@ async def launch(
         if claimed is not None:
             container, info = claimed.container, claimed.info
             undo.callback(container.unfollow)
+            reporter.know(start="warm")
+            container.report_to(reporter)
         else:
-            if container is None:
-                container = await _create(prepared, engine, log, undo)
-            undo.callback(container.unfollow)
-            info = await start(prepared, container)
+            try:
+                container, info = await _run(prepared, container, engine, log, undo, reporter)
+            except NetworkMissing:
+                if container is None:
+                    raise
+                # Removed while it had ended ('docker network prune' does that), and perhaps made
+                # again: another network of that name is not the one that it was in.
+                container.reporter = None  # the run that is reported is not its
+                await container.remove()
+                container, info = await _run(prepared, None, engine, log, undo, reporter)
         endpoint = request.transport.resolve(prepared.directory.sockets, info)
         if claimed is None:
             listening = request.transport.until_listening(endpoint)
@@ -91,7 +106,7 @@ async def _start_again(
     settings = prepared.request.settings
     same = (
         predecessor.identity.spec_digest == prepared.spec.digest()
-        # A label, which cannot be changed.
+        # Beside the record, too, where nobody writes it again (see `facts_beside`).
         and predecessor.identity.on_server_exit == settings.on_server_exit
     )
     in_place = settings.restart_mode == "in-place"
@@ -109,6 +124,27 @@ async def _start_again(
         )
     await predecessor.remove()
     return None
+
+
+async def _run(
+    prepared: Preparation,
+    predecessor: KernelContainer | None,
+    engine: Engine,
+    log: logging.Logger,
+    undo: AsyncExitStack,
+    reporter: Reporter,
+) -> tuple[KernelContainer, ContainerInfo]:
+    """Start the predecessor, or a new container where there is none."""
+    container = predecessor
+    reporter.know(start="cold" if container is None else "in-place")
+    if container is None:
+        reporter.tell("creating")
+        container = await _create(prepared, engine, log, undo)
+    undo.callback(container.unfollow)
+    reporter.know(container_id=container.identity.container_id)
+    reporter.tell("starting")
+    container.reporter = reporter
+    return container, await start(prepared, container)
 
 
 async def _create(

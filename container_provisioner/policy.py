@@ -14,6 +14,7 @@ from .errors import ConfigurationError, UserRefused
 from .spec import Limits, Mount
 
 NOBODY = 65534
+INTERNAL = "internal"  # a network of ours: see `internal_network`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,8 @@ class Settings:
         if self.transport in ("tcp", "network") and self.network == "none":
             raise ConfigurationError(
                 f"transport {self.transport!r} needs a network, and network is 'none' "
-                f"(profile {self.profile!r}). Set network='bridge', or transport='ipc'."
+                f"(profile {self.profile!r}). Set network='internal', which has no way out, or "
+                "transport='ipc'."
             )
         if self.network == "host" or self.network.startswith(("container:", "ns:")):
             raise ConfigurationError(
@@ -78,6 +80,13 @@ class Settings:
 def choose_transport(name: str) -> str:
     """``auto`` is ipc: it needs no network, and every engine supported so far is on this host."""
     return "ipc" if name == "auto" else name
+
+
+def choose_network(named: str, transport: str, profile: Profile) -> str:
+    """`named`, else the profile's. Where that is none, tcp gets the one that has no way out."""
+    if not named and transport == "tcp" and profile.network == "none":
+        return INTERNAL
+    return named or profile.network
 
 
 def is_root(user: str) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from . import workspace
 from .adoptable import AdoptableKernel
 from .definition import LaunchRequest, container_spec, write_accounts, write_files
+from .engine.base import Progress
 from .engine.calls import Engine
 from .handle import ContainerIdentity
 from .policy import KernelUser, choose_user
@@ -79,15 +80,23 @@ class Preparation:
         self.write_files()
 
 
-async def prepare(request: LaunchRequest, engine: Engine, log: logging.Logger) -> Preparation:
-    """Have the image, and decide everything. Raises `ConfigurationError` and `EngineError`."""
+async def prepare(
+    request: LaunchRequest,
+    engine: Engine,
+    log: logging.Logger,
+    progress: Progress | None = None,
+) -> Preparation:
+    """Have the image, and decide everything. `progress` is told the steps of a pull.
+
+    Raises `ConfigurationError` and `EngineError`.
+    """
     settings = request.settings
     place = workspace.choose_workspace(request.folder, settings, runtime=runtime_folder())
     workspace.check_mounts(
         (*settings.mounts, *([place.mount] if place.mount else [])),
         engine_socket=engine.url.removeprefix("unix://"),
     )
-    root = await prepare_root(engine, settings, request.command.argv, log)
+    root = await prepare_root(engine, settings, request.command.argv, log, progress)
     user = choose_user(
         settings,
         caller=KernelUser(os.getuid(), os.getgid()),

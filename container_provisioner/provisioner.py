@@ -37,6 +37,7 @@ from .launcher import launch
 from .ownership import Ownership
 from .policy import Settings
 from .spared_file import SparedFile
+from .stages import Reporter
 from .store import KernelDirectory
 from .transports import transport_named
 from .turns import turn
@@ -152,9 +153,11 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         if self._making_way is not None:
             predecessor = None
         self._notice = ""
+        reporter = Reporter(self.kernel_id, self.log, self.parent)
         try:
-            await self._launch(cmd, kwargs, predecessor)
+            await self._launch(cmd, kwargs, predecessor, reporter)
         except BaseException as exc:
+            reporter.failed(exc)
             self._settle_file(taken=False)
             if self.facts is not None:
                 self._ownership.forget()  # an earlier run's record
@@ -181,7 +184,11 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         return self.connection_info
 
     async def _launch(
-        self, cmd: list[str], kwargs: dict[str, Any], predecessor: KernelContainer | None
+        self,
+        cmd: list[str],
+        kwargs: dict[str, Any],
+        predecessor: KernelContainer | None,
+        reporter: Reporter,
     ) -> None:
         settings = self.settings()
         engine = await self._open_engine(settings.engine, settings.engine_url)
@@ -191,29 +198,29 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
                 await self._making_way.name_is_free()
             adopt_only = kwargs.pop("adopt_only", False)
             is_first = predecessor is None and self._making_way is None
+            if adopt_only or is_first:
+                await self._ownership.settle_predecessor()  # what was not to be kept is gone then
             if adopt_only or (is_first and await self._runs_already(engine)):
-                await self._adopt(engine)
+                await self._adopt(engine, reporter)
                 return
             try:
                 request = self._request(cmd, kwargs, settings)
                 self.launched_as = request, engine
                 running = await launch(
-                    request, engine, self.log, predecessor, is_wanted=lambda: not self._closed
+                    request, engine, self.log, reporter, predecessor, lambda: not self._closed
                 )
             except KernelRuns:  # and its record is lost
-                await self._adopt(engine)
+                await self._adopt(engine, reporter)
             else:
-                self._take(running)
-                await self._ownership.record(await self.get_provisioner_info(), keep=self.is_kept)
+                await self._take(running, reporter)
         finally:
             await guarded
 
     async def _runs_already(self, engine: Engine) -> bool:
         # Asks the engine only about a kernel that was here before: it costs a start nothing.
-        if not self._ownership.is_recorded:
-            return False
-        await self._ownership.settle_predecessor()  # one that was not to be kept is gone then
-        return await find_running(engine, self.kernel_id) is not None
+        return (
+            self._ownership.is_recorded and await find_running(engine, self.kernel_id) is not None
+        )
 
     def _request(self, cmd: list[str], kwargs: dict[str, Any], settings: Settings) -> LaunchRequest:
         return launch_request(
@@ -234,18 +241,18 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         self._settle_file(taken=False)
         return request, await self._open_engine(settings.engine, settings.engine_url)
 
-    async def _adopt(self, engine: Engine) -> None:
+    async def _adopt(self, engine: Engine, reporter: Reporter) -> None:
         if self.kernel_id in _in_control:
             raise KernelNotAdoptable(
                 "A kernel with this id runs already, and another manager of this process has it."
             )
-        await self._ownership.settle_predecessor()
         adopted = await adopt(self.kernel_id, engine, self._ownership.records, self.log)
         self.kernel_info = dict(adopted.kernel_info) if adopted.kernel_info is not None else None
         self.was_busy = adopted.is_busy
         self.connection_info = cast(KernelConnectionInfo, adopted.connection_info)
-        self._take(adopted.kernel)
-        await self._ownership.record(await self.get_provisioner_info(), keep=self.is_kept)
+        reporter.know(start="adopted")
+        adopted.kernel.container.report_to(reporter)
+        await self._take(adopted.kernel, reporter)
         identity = adopted.kernel.container.identity
         self.log.info(
             "Kernel %s adopted in container %s (image %s, %s). %s",
@@ -257,7 +264,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         )
         self._notice = adopted.notice
 
-    def _take(self, running: RunningKernel) -> None:
+    async def _take(self, running: RunningKernel, reporter: Reporter) -> None:
         self._container, self.facts = running.container, running.facts
         self._started_at, self._started_in = running.started_at, running.started_in
         self.cwd, self.ip = running.facts.cwd, running.endpoint.ip
@@ -269,6 +276,9 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         # at the same address the file is right, and the manager has what `pre_launch` put there.
         self._tell_manager(running.endpoint)
         self._settle_file(taken=True)
+        await self._ownership.record(await self.get_provisioner_info(), keep=self.is_kept)
+        identity = running.container.identity
+        reporter.ready(image=identity.image, container_id=identity.container_id)
 
     def _settle_file(self, *, taken: bool) -> None:
         spared, self._spared = self._spared, None
@@ -311,10 +321,12 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
             return
         self._closed = True
         async with self._launching:  # what a restart under way makes goes too, and at once
+            facts = self.facts
             await self._remove_all()
             for old in filter(None, (self._making_way, self._made_way)):
                 await old.done()
             self._making_way = self._made_way = None
+            await self._leave_network(facts)
 
     async def detach(self) -> None:
         """Let go of a kept kernel: it goes on, and another process may adopt it."""

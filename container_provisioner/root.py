@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from . import host_environment
+from .engine.base import Progress
 from .engine.calls import Engine
 from .errors import ImageMissing
 from .image import ensure_image, image_user
@@ -45,7 +46,7 @@ def _look_at_host(program: str) -> RootFilesystem:
     found = host_environment.find_program(program)
     return RootFilesystem(
         image=host_environment.empty_image()[0],
-        title="host environment",
+        title=host_environment.HOST_TITLE,
         argv=(found.path,),
         version=host_environment.packages_version(found),
         environment=host_environment.host_variables(found),
@@ -55,9 +56,14 @@ def _look_at_host(program: str) -> RootFilesystem:
 
 
 async def prepare_root(
-    engine: Engine, settings: Settings, argv: tuple[str, ...], log: logging.Logger
+    engine: Engine,
+    settings: Settings,
+    argv: tuple[str, ...],
+    log: logging.Logger,
+    progress: Progress | None = None,
 ) -> RootFilesystem:
-    """Find the interpreter, or have the image. `argv` is the kernel's command so far.
+    """Find the interpreter, or have the image. `argv` is the kernel's command so far; `progress`
+    is told the steps of a pull.
 
     Raises `ConfigurationError` for a program that this host does not have, and what
     `ensure_image` raises.
@@ -69,6 +75,7 @@ async def prepare_root(
             policy=settings.pull_policy,
             deadline=settings.pull_timeout,
             log=log,
+            progress=progress,
         )
         # A name costs a lookup; only user='image', or a root server, has to know its number.
         needed = settings.user == "image" or (settings.user == "auto" and not is_root(info.user))

@@ -10,11 +10,13 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import docker
@@ -26,10 +28,14 @@ from jupyter_client.manager import AsyncKernelManager
 from container_provisioner import labels
 from container_provisioner.engine.find import close_engines
 
+from .registry import Registry, serve
+
 IMAGE = "container-provisioner-test/kernel:1"
 PLAIN_IMAGE = "container-provisioner-test/plain:1"  # Python, no kernel
 ENTRYPOINT_IMAGE = "container-provisioner-test/entrypoint:1"  # swallows its command
 ROOT_IMAGE = "container-provisioner-test/root:1"  # USER 0
+R_IMAGE = "container-provisioner-test/r:1"  # as is the next, of images/
+BASH_IMAGE = "container-provisioner-test/bash:1"
 
 IPYKERNEL = ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 
@@ -208,7 +214,34 @@ class Kernel:
         return "".join(parts)
 
     async def ready(self, timeout: float = 30) -> None:
-        await self.client.wait_for_ready(timeout=timeout)
+        """As the client's `wait_for_ready`, which waits for a fifth of a second of silence besides.
+
+        All that the kernel says about one request ends with ``idle``.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            request = self.client.kernel_info()
+            try:
+                await self._hear(self.client.get_shell_msg, 1.0, request, "kernel_info_reply")
+                await self._hear(self.client.get_iopub_msg, 0.2, request, "idle")
+            except Empty:  # or it was said before the subscription
+                if self.manager is not None and not await self.manager.is_alive():
+                    raise RuntimeError("Kernel died before replying to kernel_info") from None
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"Kernel didn't respond in {timeout:g} seconds") from None
+            else:
+                return
+
+    async def _hear(
+        self, get: Callable[..., Awaitable[Any]], seconds: float, request: str, what: str
+    ) -> None:
+        """Wait for that message or status about a request. `Empty` after a silence of `seconds`."""
+        heard = None
+        while heard != (request, what):
+            message = await get(timeout=seconds)
+            status = message["content"].get("execution_state")
+            parent = message["parent_header"] or {}  # null in what xeus says by itself
+            heard = (parent.get("msg_id"), status or message["msg_type"])
 
     async def restart(self, **kwargs: Any) -> None:
         await self.manager.restart_kernel(**kwargs)
@@ -264,6 +297,13 @@ def docker_client() -> Iterator[docker.DockerClient]:
     client = docker.from_env()
     yield client
     client.close()
+
+
+@pytest.fixture
+def registry(docker_client: docker.DockerClient) -> Iterator[Registry]:
+    """A registry to pull from, which offers what the test adds."""
+    with serve(docker_client) as offered:
+        yield offered
 
 
 @pytest.fixture

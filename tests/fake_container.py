@@ -12,6 +12,7 @@ import subprocess
 import tarfile
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from container_provisioner.command import SOCKETS_DIR
 from container_provisioner.connection import IPC_PORTS
-from container_provisioner.engine.base import Event, State
+from container_provisioner.engine.base import Event, Output, State
 from container_provisioner.errors import EngineUnavailable
 from container_provisioner.spec import ContainerSpec
 from container_provisioner.transports.ipc import SOCKET_PREFIX
@@ -39,10 +40,12 @@ class FakeContainer:
     spec: ContainerSpec
     id: str = field(default_factory=lambda: uuid.uuid4().hex * 2)
     state: State = "created"
+    created: int = field(default_factory=lambda: int(time.time()))
     started_at: str = ""
     exit_code: int = 0
     oom_killed: bool = False
     output: Path = field(default_factory=_output_file)
+    errors: Path = field(default_factory=_output_file)
     ended: threading.Event = field(default_factory=threading.Event)
     files: dict[str, tuple[tarfile.TarInfo, bytes]] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = None
@@ -51,13 +54,21 @@ class FakeContainer:
     def runs(self) -> bool:
         return self.state in ("running", "paused")
 
+    def cpu_seconds(self) -> float:
+        """Of its first process."""
+        assert self._process is not None
+        with contextlib.suppress(FileNotFoundError):
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return 0.0
+
     def run(self, on_end: Callable[[FakeContainer], object]) -> bool:
         """Start its process; False when there is no such program. `on_end` comes from a thread."""
         self.started_at = datetime.now(timezone.utc).isoformat()
         self.ended.clear()
         self.oom_killed, self.state = False, "running"
         working_dir = self.spec.working_dir
-        with self.output.open("ab") as output:
+        with self.output.open("ab") as output, self.errors.open("ab") as errors:
             try:
                 self._process = subprocess.Popen(
                     self.spec.argv,
@@ -65,11 +76,11 @@ class FakeContainer:
                     env={"PATH": os.environ["PATH"], **self.spec.environment},
                     stdin=subprocess.DEVNULL,
                     stdout=output,
-                    stderr=output,
+                    stderr=errors,
                     start_new_session=True,
                 )
             except OSError as exc:  # what Docker's init says, and does
-                output.write(f"exec {self.spec.argv[0]} failed: {exc.strerror}\n".encode())
+                errors.write(f"exec {self.spec.argv[0]} failed: {exc.strerror}\n".encode())
                 self._end(127 if isinstance(exc, FileNotFoundError) else 126, on_end)
                 return False
         threading.Thread(target=self._reap, args=(self._process, on_end), daemon=True).start()
@@ -127,6 +138,34 @@ class FakeEvents:
     def close(self) -> None:
         self.closed = True
         self.events.put(None)
+
+
+class FakeOutput:
+    """What a container has written, standard output first; following, what is new in either."""
+
+    def __init__(self, container: FakeContainer, lines: int | None, *, follow: bool) -> None:
+        self._container, self._lines, self._follow = container, lines, follow
+        self._closed = threading.Event()
+
+    def __iter__(self) -> Iterator[Output]:
+        files = {False: self._container.output, True: self._container.errors}
+        read = dict.fromkeys(files, 0)
+        while True:
+            ended = not self._container.runs or self._closed.is_set()
+            for is_error, path in files.items():
+                data = path.read_bytes()[read[is_error] :] if path.exists() else b""
+                read[is_error] += len(data)
+                if self._lines is not None:
+                    data = b"".join(data.splitlines(keepends=True)[-self._lines :])
+                if data:
+                    yield Output(data=data, is_error=is_error)
+            self._lines = None
+            if ended or not self._follow:
+                return
+            self._closed.wait(0.02)
+
+    def close(self) -> None:
+        self._closed.set()
 
 
 Hook = Callable[[], object]

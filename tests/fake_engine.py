@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -24,24 +24,32 @@ from typing import Concatenate, ParamSpec, TypeVar
 from container_provisioner import labels
 from container_provisioner.engine.base import (
     ENDED,
+    BuildRequest,
     ContainerInfo,
     EngineInfo,
     Event,
     ImageInfo,
+    NetworkInfo,
     Progress,
+    PullStep,
+    Usage,
 )
 from container_provisioner.errors import (
+    ArchiveTooLarge,
     ContainerGone,
     EngineError,
     ImageMissing,
     NameTaken,
+    NetworkMissing,
     PullFailed,
     RuntimeMissing,
     WorkspaceError,
 )
 from container_provisioner.spec import ContainerSpec
 
-from .fake_container import FakeContainer, FakeEvents, Hook, open_sockets
+from .fake_build import FakeBuild
+from .fake_container import FakeContainer, FakeEvents, FakeOutput, Hook, open_sockets
+from .fake_execution import FakeExecution
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -87,8 +95,11 @@ class FakeEngine:
         self.on_start: Callable[[FakeContainer], object] = open_sockets
         self.containers: dict[str, FakeContainer] = {}
         self.images: dict[str, ImageInfo] = {}
+        self.image_labels: dict[str, dict[str, str]] = {}  # of those that were imported
         self.registry: dict[str, ImageInfo] = {}  # what can be pulled
         self.address = "172.17.0.9"  # of every container that is in a network
+        self.known_networks: list[tuple[NetworkInfo, str]] = []  # made here, with their bridge
+        self._joined: dict[str, str] = {}  # a network's id, by container
         self.events_stall = False  # streams stay open and deliver nothing
         self.refuses_paused = False  # signals to a paused container, as Podman; Docker resumes it
         self.streams: list[FakeEvents] = []
@@ -165,9 +176,19 @@ class FakeEngine:
             if found.state == "running":
                 return
             self._check_mounts(found.spec)
+            self._join(found)
             runs = found.run(functools.partial(self._emit, "die"))
         if runs:
             self.on_start(found)
+
+    def _join(self, container: FakeContainer) -> None:
+        """Its network, once and for all: another one of that name is another one."""
+        name = container.spec.network
+        if name in ("none", "host", "bridge"):
+            return
+        ids = [network.id for network, _ in self.known_networks if network.name == name]
+        if not ids or self._joined.setdefault(container.id, ids[0]) != ids[0]:
+            raise NetworkMissing(f"network {self._joined.get(container.id, name)} not found")
 
     def _check_mounts(self, spec: ContainerSpec) -> None:
         for mount in spec.mounts:
@@ -183,18 +204,34 @@ class FakeEngine:
             name=found.spec.name,
             state=found.state,
             labels=dict(found.spec.labels),
+            image=found.spec.image,
+            created=found.created,
             exit_code=found.exit_code if found.state in ENDED else 0,
             oom_killed=found.oom_killed,
             started_at=found.started_at,
             addresses={network: self.address} if runs and network not in ("none", "host") else {},
             published={port: ("127.0.0.1", port + 1000) for port in found.spec.published_ports},
+            user=found.spec.user,
+            network=network,
+            read_only=found.spec.read_only,
+            limits=found.spec.limits,
+            mounts=found.spec.mounts,
         )
 
     @verb
     def list_containers(self, labels: Mapping[str, str | None]) -> list[ContainerInfo]:
         with self.lock:
             return [
-                ContainerInfo(id=c.id, name=c.spec.name, state=c.state, labels=dict(c.spec.labels))
+                ContainerInfo(
+                    id=c.id,
+                    name=c.spec.name,
+                    state=c.state,
+                    labels=dict(c.spec.labels),
+                    image=c.spec.image,
+                    created=c.created,
+                    network=c.spec.network,
+                    exit_code=c.exit_code if c.state in ENDED else 0,
+                )
                 for c in self.containers.values()
                 if all(
                     name in c.spec.labels and value in (None, c.spec.labels[name])
@@ -211,8 +248,18 @@ class FakeEngine:
             found.spec = replace(found.spec, name=name)
 
     @verb
-    def memory(self, container: str) -> int:
-        return 32 * 1024**2 if self.named(container).runs else 0
+    def usage(self, container: str) -> Usage:
+        found = self.named(container)
+        if not found.runs:
+            return Usage()
+        limit = found.spec.limits.memory or 2**34
+        return Usage(
+            memory=32 * 2**20,
+            memory_limit=limit,
+            cpu_seconds=found.cpu_seconds(),
+            pids=1,
+            at=time.time(),
+        )
 
     @verb
     def signal(self, container: str, signum: int) -> bool:
@@ -245,15 +292,23 @@ class FakeEngine:
             with self.lock:
                 if self.containers.pop(found.id, None) is not None:
                     found.output.unlink()
+                    found.errors.unlink()
                     self._emit("destroy", found)
 
     @verb
     def logs(self, container: str, lines: int) -> str:
         try:
-            text = self.named(container).output.read_text(errors="replace")
+            found = self.named(container)
+            text = "".join(
+                path.read_text(errors="replace") for path in (found.output, found.errors)
+            )
         except (ContainerGone, FileNotFoundError):
             return ""
         return "".join(text.splitlines(keepends=True)[-lines:])
+
+    @verb
+    def output(self, container: str, lines: int | None, follow: bool) -> FakeOutput:
+        return FakeOutput(self.named(container), lines, follow=follow)
 
     @verb
     def upload(self, container: str, path: str, archive: bytes) -> None:
@@ -270,7 +325,7 @@ class FakeEngine:
                 found.files[f"{path.rstrip('/')}/{member.name}"] = (member, content)
 
     @verb
-    def download(self, container: str, path: str) -> bytes:
+    def download(self, container: str, path: str, limit: int | None = None) -> bytes:
         found = self.named(container)
         if path not in found.files:
             raise ContainerGone(f"Could not find {path} in container {container}")
@@ -278,7 +333,16 @@ class FakeEngine:
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as archive:
             archive.addfile(member, io.BytesIO(content))
+        if limit is not None and buffer.tell() > limit:
+            raise ArchiveTooLarge(path, limit)
         return buffer.getvalue()
+
+    @verb
+    def execute(self, container: str, argv: Sequence[str]) -> FakeExecution:
+        found = self.named(container)
+        if found.state != "running":
+            raise EngineError(f"Container {container} is {found.state}")
+        return FakeExecution(argv)
 
     @verb
     def events(self, since: int) -> FakeEvents:
@@ -306,19 +370,59 @@ class FakeEngine:
             raise ImageMissing(image) from None
 
     @verb
+    def list_images(self, labels: Mapping[str, str | None]) -> list[ImageInfo]:
+        return [
+            replace(image, names=(name,), size=1024)
+            for name, image in self.images.items()
+            if all(
+                key in self.image_labels.get(name, {})
+                and value in (None, self.image_labels[name][key])
+                for key, value in labels.items()
+            )
+        ]
+
+    @verb
     def pull(self, image: str, progress: Progress) -> None:
         if image not in self.registry:
             raise PullFailed(image, "the registry has no such image")
-        progress("Downloading")
+        progress(PullStep(layer="0123456789ab", status="Downloading", current=1, total=2))
         self.images[image] = self.registry[image]
+
+    @verb
+    def build(self, request: BuildRequest) -> FakeBuild:
+        return FakeBuild(self, request)
 
     @verb
     def import_image(self, image: str, archive: bytes, labels: Mapping[str, str]) -> None:
         self.add_image(image)
+        self.image_labels[image] = dict(labels)
 
     @verb
     def remove_image(self, image: str) -> None:
-        self.images.pop(image, None)
+        if all(image != other.spec.image for other in self.containers.values()):
+            self.images.pop(image, None)
+
+    @verb
+    def networks(self, name: str) -> list[NetworkInfo]:
+        return [network for network, _ in self.known_networks if network.name == name]
+
+    @verb
+    def create_network(self, name: str, *, bridge: str, labels: Mapping[str, str]) -> None:
+        with self.lock:
+            if any(name == other.name or bridge == on for other, on in self.known_networks):
+                raise NameTaken(f"network with name {name} already exists")
+            made = NetworkInfo(id=uuid.uuid4().hex, name=name, internal=True, labels=dict(labels))
+            self.known_networks.append((made, bridge))
+
+    @verb
+    def remove_network(self, name: str) -> bool:
+        with self.lock:
+            if any(container.spec.network == name for container in self.containers.values()):
+                return False
+            self.known_networks = [
+                (other, on) for other, on in self.known_networks if other.name != name
+            ]
+            return True
 
     @verb
     def close(self) -> None:

@@ -8,16 +8,30 @@ run before the container that it is to undo exists.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from ..errors import EngineNotFound, EngineUnavailable
+from ..errors import BuildFailed, EngineNotFound, EngineUnavailable
 from ..spec import ContainerSpec
-from .base import ContainerEngine, ContainerInfo, EngineInfo, ImageInfo, Progress
+from .base import (
+    BuildProgress,
+    BuildRequest,
+    ContainerEngine,
+    ContainerInfo,
+    EngineInfo,
+    Execution,
+    ImageInfo,
+    NetworkInfo,
+    Output,
+    Progress,
+    Usage,
+)
 from .watcher import ExitWatcher, Watch
 
 T = TypeVar("T")
@@ -25,6 +39,10 @@ T = TypeVar("T")
 # Bounds what a burst of kernels asks of the engine at once. Pulls take minutes and have threads
 # of their own, so that they never hold up a signal.
 CALL_THREADS = 8
+
+# Measuring is waiting: an older engine answers at its next round, which is once a second. So many
+# can wait together, and hold up nothing else.
+MEASURING_THREADS = 32
 
 
 def _is_transient(exc: BaseException) -> bool:
@@ -68,6 +86,9 @@ class Engine:
         self.adapter = adapter
         self.watcher = ExitWatcher(adapter)
         self._calls = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="container-engine")
+        self._measuring = ThreadPoolExecutor(
+            MEASURING_THREADS, thread_name_prefix="container-usage"
+        )
         self._info: EngineInfo | None = None
 
     @property
@@ -99,8 +120,8 @@ class Engine:
     async def rename(self, container: str, name: str) -> None:
         await self._call(self.adapter.rename, container, name)
 
-    async def memory(self, container: str) -> int:
-        return await self._call(_repeatable(self.adapter.memory), container)
+    async def usage(self, container: str) -> Usage:
+        return await self._call(_repeatable(self.adapter.usage), container, threads=self._measuring)
 
     async def signal(self, container: str, signum: int) -> bool:
         return await self._call(self.adapter.signal, container, signum)
@@ -114,17 +135,49 @@ class Engine:
     async def logs(self, container: str, lines: int) -> str:
         return await self._call(_repeatable(self.adapter.logs), container, lines)
 
+    async def output(
+        self, container: str, *, lines: int | None, follow: bool
+    ) -> AsyncGenerator[Output, None]:
+        """Read a log, in a thread of the loop's own. Ends, too, when it is closed or cancelled."""
+        stream = await self._call(self.adapter.output, container, lines, follow)
+        parts = iter(stream)
+        try:
+            while (part := await asyncio.to_thread(next, parts, None)) is not None:
+                yield part
+        finally:
+            stream.close()
+
     async def upload(self, container: str, path: str, archive: bytes) -> None:
         await self._call(_repeatable(self.adapter.upload), container, path, archive)
 
-    async def download(self, container: str, path: str) -> bytes:
-        return await self._call(_repeatable(self.adapter.download), container, path)
+    async def download(self, container: str, path: str, limit: int | None = None) -> bytes:
+        return await self._call(_repeatable(self.adapter.download), container, path, limit)
+
+    async def execute(self, container: str, argv: Sequence[str]) -> Execution:
+        """What comes of it blocks, and is for a thread."""
+        return await self._call(self.adapter.execute, container, argv)
 
     async def inspect_image(self, image: str) -> ImageInfo:
         return await self._call(_repeatable(self.adapter.inspect_image), image)
 
     async def import_image(self, image: str, archive: bytes, labels: Mapping[str, str]) -> None:
         await self._call(_repeatable(self.adapter.import_image), image, archive, labels)
+
+    async def networks(self, name: str) -> list[NetworkInfo]:
+        return await self._call(_repeatable(self.adapter.networks), name)
+
+    async def create_network(self, name: str, *, bridge: str, labels: Mapping[str, str]) -> None:
+        create = partial(self.adapter.create_network, bridge=bridge, labels=labels)
+        await self._call(create, name)
+
+    async def remove_network(self, name: str) -> bool:
+        return await self._call(_repeatable(self.adapter.remove_network), name)
+
+    async def list_images(self, labels: Mapping[str, str | None]) -> list[ImageInfo]:
+        return await self._call(_repeatable(self.adapter.list_images), labels)
+
+    async def remove_image(self, image: str) -> None:
+        await self._call(_repeatable(self.adapter.remove_image), image)
 
     async def check(self, watch: Watch) -> ContainerInfo | None:
         """Inspect a watched container now, and resolve its watch if it has ended."""
@@ -148,9 +201,34 @@ class Engine:
         ).start()
         await asyncio.wait_for(asyncio.wrap_future(call), deadline)
 
-    async def _call(self, verb: Callable[..., T], *args: object) -> T:
+    async def build(self, request: BuildRequest, progress: BuildProgress) -> str:
+        """The image's id. Raises `BuildFailed`.
+
+        A cancelled caller ends the build, and waits until it has been cleared away.
+        """
+        build = self.adapter.build(request)
+        call: Future[str] = Future()
+        call.set_running_or_notify_cancel()
+        threading.Thread(
+            target=_settle, args=(call, build.run, progress), name="container-build", daemon=True
+        ).start()
+        work = asyncio.wrap_future(call)
         try:
-            work = self._calls.submit(verb, *args)
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            build.cancel()
+            with contextlib.suppress(BuildFailed):
+                await to_the_end(work)
+            raise
+
+    async def _call(
+        self,
+        verb: Callable[..., T],
+        *args: object,
+        threads: ThreadPoolExecutor | None = None,
+    ) -> T:
+        try:
+            work = (threads or self._calls).submit(verb, *args)
         except RuntimeError:
             # The interpreter is ending and its pools take no more work. `jupyter run` and others
             # shut their kernel down in an atexit callback; nothing else waits for the loop then.
@@ -161,4 +239,5 @@ class Engine:
         """End the threads and close the connections. Blocks for calls under way."""
         self.watcher.close()
         self._calls.shutdown()
+        self._measuring.shutdown()
         self.adapter.close()

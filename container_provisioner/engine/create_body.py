@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigurationError
+from ..labels import INTERNAL_NETWORK
 from ..spec import ContainerSpec, Tmpfs
 
 # What the package answers for. A stanza that could set these could undo the sandbox, or make us
@@ -99,6 +100,12 @@ def create_body(spec: ContainerSpec) -> dict[str, Any]:
             },
         },
     }
+    if spec.network == INTERNAL_NETWORK:
+        # Docker before 26 asks the host's resolver for names that it does not know, on internal
+        # networks too (CVE-2024-29018); nobody answers here. And then a lookup takes not ten
+        # seconds to fail, but one.
+        body["HostConfig"]["Dns"] = ["127.0.0.1"]
+        body["HostConfig"]["DnsOptions"] = ["timeout:1", "attempts:1"]
     if spec.runtime:
         body["HostConfig"]["Runtime"] = spec.runtime
     if spec.gpus:

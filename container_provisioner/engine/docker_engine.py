@@ -6,7 +6,8 @@ import io
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any, cast
 
 import docker
@@ -14,20 +15,43 @@ import docker.errors
 from docker.utils import parse_repository_tag
 
 from .. import labels
-from ..errors import ConfigurationError, ContainerGone, EngineError, ImageMissing, PullFailed
+from ..errors import (
+    ArchiveTooLarge,
+    ConfigurationError,
+    ContainerGone,
+    EngineError,
+    ImageMissing,
+    PullFailed,
+)
 from ..spec import ContainerSpec
-from .base import ContainerInfo, EngineInfo, Event, EventStream, ImageInfo, Progress, State
+from .answers import container_info, container_usage, listed_exit_code, pull_step
+from .base import (
+    BuildRequest,
+    ContainerInfo,
+    EngineInfo,
+    Event,
+    EventStream,
+    Execution,
+    ImageInfo,
+    OutputStream,
+    Progress,
+    Usage,
+)
 from .create_body import create_body
+from .docker_build import DockerBuild
 from .docker_errors import engine_errors
+from .docker_execution import DockerExecution
+from .docker_networks import DockerNetworks
+from .docker_output import open_output
 
 # Connections kept open. More than the threads of `calls.Engine`, so that none is thrown away.
-MAX_CONNECTIONS = 16
+MAX_CONNECTIONS = 48
 
 # A signal to a container that does not run. Docker says 409, older Podman 500.
 _NOT_RUNNING = ("is not running", "is not paused", "can only kill running", "can only pause")
 
 
-class DockerEngine:
+class DockerEngine(DockerNetworks):
     """One engine at one URL. Thread-safe: the SDK's session keeps a connection per call.
 
     `timeout` is the deadline of every call but pulls and events, in seconds. `url` is what
@@ -45,26 +69,34 @@ class DockerEngine:
     def _client(self) -> Any:
         with self._connecting:
             if self._api is None:
-                with engine_errors(doing=f"Connecting to {self.url}"):
-                    self._api = docker.APIClient(
-                        base_url=self.url,
-                        version=os.environ.get("DOCKER_API_VERSION") or "auto",
-                        timeout=cast(int, self._timeout),
-                        max_pool_size=MAX_CONNECTIONS,
-                    )
+                self._api = self._connect()
             return self._api
+
+    def _connect(self) -> Any:
+        with engine_errors(doing=f"Connecting to {self.url}"):
+            return docker.APIClient(
+                base_url=self.url,
+                version=os.environ.get("DOCKER_API_VERSION") or "auto",
+                timeout=cast(int, self._timeout),
+                max_pool_size=MAX_CONNECTIONS,
+            )
 
     def info(self) -> EngineInfo:
         client = self._client
         with engine_errors(doing=f"Asking {self.url} for its version"):
             version = client.version()
-            runtimes = client.info().get("Runtimes") or {}
+            host = client.info()
         components = " ".join(part.get("Name", "") for part in version.get("Components") or [])
         return EngineInfo(
             name="podman" if "podman" in components.lower() else "docker",
             version=version.get("Version", ""),
             api_version=version.get("ApiVersion", ""),
-            runtimes=tuple(sorted(runtimes)),
+            runtimes=tuple(sorted(host.get("Runtimes") or {})),
+            security=tuple(
+                option.partition(",")[0].removeprefix("name=")
+                for option in host.get("SecurityOptions") or []
+            ),
+            warnings=tuple(host.get("Warnings") or ()),
         )
 
     def create(self, spec: ContainerSpec) -> str:
@@ -98,6 +130,10 @@ class DockerEngine:
                 name=(item.get("Names") or [""])[0].lstrip("/"),
                 state=item["State"],
                 labels=item.get("Labels") or {},
+                image=item.get("Image") or "",
+                created=int(item.get("Created") or 0),
+                network=(item.get("HostConfig") or {}).get("NetworkMode") or "",
+                exit_code=listed_exit_code(item.get("Status") or ""),
             )
             for item in found
         ]
@@ -107,15 +143,11 @@ class DockerEngine:
         with engine_errors(doing=f"Renaming container {container[:12]} to {name}"):
             client.rename(container, name)
 
-    def memory(self, container: str) -> int:
+    def usage(self, container: str) -> Usage:
         client = self._client
         with engine_errors(doing=f"Measuring container {container[:12]}"):
             # one_shot: without it the engine measures twice, a second apart, for the processors.
-            found = client.stats(container, stream=False, one_shot=True).get("memory_stats") or {}
-        details = found.get("stats") or {}
-        # As `docker stats`: cgroups of version 1 call it total_inactive_file.
-        cache = details.get("total_inactive_file", details.get("inactive_file", 0))
-        return max(0, int(found.get("usage", 0)) - int(cache))
+            return container_usage(client.stats(container, stream=False, one_shot=True))
 
     def signal(self, container: str, signum: int) -> bool:
         client = self._client
@@ -161,16 +193,31 @@ class DockerEngine:
             return ""
         return cast(bytes, output).decode(errors="replace")
 
+    def output(self, container: str, lines: int | None, follow: bool) -> OutputStream:
+        client = self._client
+        with engine_errors(doing=f"Reading the log of container {container[:12]}"):
+            return open_output(client, container, lines, follow, self._timeout)
+
     def upload(self, container: str, path: str, archive: bytes) -> None:
         client = self._client
         with engine_errors(doing=f"Writing into {path} of container {container[:12]}"):
             client.put_archive(container, path, archive)
 
-    def download(self, container: str, path: str) -> bytes:
-        client = self._client
+    def download(self, container: str, path: str, limit: int | None = None) -> bytes:
+        client, archive = self._client, bytearray()
         with engine_errors(doing=f"Reading {path} of container {container[:12]}"):
             chunks, _ = client.get_archive(container, path)
-            return b"".join(chunks)
+            # Closed, and with it the connection: the engine locks the container for as long as it
+            # has more to send, and would not even remove it.
+            with closing(chunks):
+                for chunk in chunks:
+                    archive += chunk
+                    if limit is not None and len(archive) > limit:
+                        raise ArchiveTooLarge(path, limit)
+        return bytes(archive)
+
+    def execute(self, container: str, argv: Sequence[str]) -> Execution:
+        return DockerExecution(self._client, container, argv)
 
     def events(self, since: int) -> EventStream:
         client = self._client
@@ -194,9 +241,26 @@ class DockerEngine:
         pairs = (entry.partition("=") for entry in config.get("Env") or [])
         return ImageInfo(
             id=found["Id"],
+            names=tuple(found.get("RepoTags") or ()),
+            size=int(found.get("Size") or 0),
             user=config.get("User") or "",
             environment={name: value for name, _, value in pairs},
         )
+
+    def list_images(self, labels: Mapping[str, str | None]) -> list[ImageInfo]:
+        wanted = [name if value is None else f"{name}={value}" for name, value in labels.items()]
+        client = self._client
+        with engine_errors(doing="Listing images"):
+            found = client.images(filters={"label": wanted})
+        return [
+            ImageInfo(
+                id=item["Id"],
+                # An image that has lost its name to another one says "<none>:<none>".
+                names=tuple(n for n in item.get("RepoTags") or () if not n.startswith("<none>")),
+                size=int(item.get("Size") or 0),
+            )
+            for item in found
+        ]
 
     def pull(self, image: str, progress: Progress) -> None:
         repository, tag = parse_repository_tag(image)
@@ -206,13 +270,16 @@ class DockerEngine:
                 for step in client.pull(repository, tag=tag or "latest", stream=True, decode=True):
                     if "error" in step:
                         raise PullFailed(image, str(step["error"]).strip())
-                    progress(" ".join(filter(None, (step.get("id"), step.get("status")))))
+                    progress(pull_step(step))
         except (ContainerGone, ImageMissing) as exc:
             raise PullFailed(image, "the registry has no such image") from exc
         except (EngineError, ConfigurationError) as exc:
             if isinstance(exc, PullFailed):
                 raise
             raise PullFailed(image, str(exc)) from exc
+
+    def build(self, request: BuildRequest) -> DockerBuild:
+        return DockerBuild(self._connect, request)
 
     def import_image(self, image: str, archive: bytes, labels: Mapping[str, str]) -> None:
         repository, tag = parse_repository_tag(image)
@@ -258,31 +325,3 @@ class _DockerEvents:
     def close(self) -> None:
         with engine_errors(doing="Closing the event stream"):
             self._stream.close()
-
-
-def container_info(body: Mapping[str, Any]) -> ContainerInfo:
-    """``GET /containers/{id}/json`` as a value. Missing parts are empty, whatever the network."""
-    state = body["State"]
-    started = state.get("StartedAt") or ""  # the year 1 when it never was
-    settings = body.get("NetworkSettings") or {}
-    addresses = {
-        name: (network or {}).get("IPAddress") or ""
-        for name, network in (settings.get("Networks") or {}).items()
-    }
-    published = {
-        int(port.partition("/")[0]): (bindings[0]["HostIp"], int(bindings[0]["HostPort"]))
-        for port, bindings in (settings.get("Ports") or {}).items()
-        if bindings
-    }
-    return ContainerInfo(
-        id=body["Id"],
-        name=body["Name"].lstrip("/"),
-        state=cast(State, state["Status"]),
-        labels=(body.get("Config") or {}).get("Labels") or {},
-        exit_code=state.get("ExitCode") or 0,
-        oom_killed=bool(state.get("OOMKilled")),
-        error=state.get("Error") or "",
-        started_at="" if started.startswith("0001-") else started,
-        addresses={name: address for name, address in addresses.items() if address},
-        published=published,
-    )

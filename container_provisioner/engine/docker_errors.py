@@ -19,6 +19,7 @@ from ..errors import (
     EngineUnavailable,
     ImageMissing,
     NameTaken,
+    NetworkMissing,
     RuntimeMissing,
     WorkspaceError,
 )
@@ -31,11 +32,9 @@ _RUNTIME = re.compile(
     r"unknown or invalid runtime name|unknown runtime specified|no such runtime", re.I
 )
 _SOURCE = re.compile(r"bind (mount )?source path does not exist|statfs .*no such file", re.I)
+_NETWORK = re.compile(r"^network .* not found", re.I)
 # Where the engine's own words do not say what to do.
 _NEXT_STEPS = {
-    re.compile(r"^network .* not found"): (
-        ". Create that network in the engine, or correct the setting network."
-    ),
     re.compile(r"could not select device driver .*gpu"): (
         ". The engine cannot hand out GPUs: install the vendor's container toolkit, or unset gpus."
     ),
@@ -95,7 +94,11 @@ def _refusal(
             f"{doing}: {words}. Mounts name paths of the engine's host; create the path, "
             "or correct it in mounts."
         )
-    if isinstance(exc, docker.errors.NotFound) and not words.startswith("network "):
+    if isinstance(exc, docker.errors.NotFound) and _NETWORK.search(words):
+        return NetworkMissing(
+            f"{doing}: {words}. Create that network in the engine, or correct the setting network."
+        )
+    if isinstance(exc, docker.errors.NotFound):
         return ContainerGone(f"{doing}: {words}")
     if status == 409 and "already in use" in words:
         return NameTaken(f"{doing}: {words}")

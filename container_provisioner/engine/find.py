@@ -20,19 +20,25 @@ _engines: dict[str, Engine] = {}
 os.register_at_fork(after_in_child=_engines.clear)
 
 
-def candidates(choice: str, url: str, environ: Mapping[str, str]) -> Iterator[str]:
-    """URLs to try, in order. `choice` is auto, docker or podman; a `url` is the only candidate."""
+def candidates(choice: str, url: str, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """URLs to try, in order, each with what names it.
+
+    `choice` is auto, docker or podman; a `url` is the only candidate.
+    """
     if url:
-        yield url
+        yield url, "engine_url"
         return
     if choice in ("auto", "docker"):
-        yield environ.get("DOCKER_HOST") or f"unix://{DOCKER_SOCKET}"
+        if named := environ.get("DOCKER_HOST"):
+            yield named, "DOCKER_HOST"
+        else:
+            yield f"unix://{DOCKER_SOCKET}", "Docker's usual socket"
     if choice in ("auto", "podman"):
         if "CONTAINER_HOST" in environ:
-            yield environ["CONTAINER_HOST"]
+            yield environ["CONTAINER_HOST"], "CONTAINER_HOST"
         else:
-            folders = [environ.get("XDG_RUNTIME_DIR"), "/run"]
-            yield from (f"unix://{Path(f) / PODMAN_SOCKET}" for f in folders if f)
+            for folder in filter(None, (environ.get("XDG_RUNTIME_DIR"), "/run")):
+                yield f"unix://{Path(folder) / PODMAN_SOCKET}", "Podman's usual socket"
 
 
 async def open_engine(
@@ -49,7 +55,7 @@ async def open_engine(
     that cannot be used, `ConfigurationError` for a URL of a kind that is not supported.
     """
     tried: list[tuple[str, str]] = []
-    for place in candidates(choice, url, environ):
+    for place, _ in candidates(choice, url, environ):
         _check_url(place)
         engine = _engines.get(place)
         if engine is None:

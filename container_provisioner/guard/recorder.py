@@ -14,6 +14,7 @@ import zmq
 import zmq.asyncio
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.session import DELIM
 
 # Room for each kernel, in this process's memory. A day of a loop that prints every second, or
 # twenty plots.
@@ -22,7 +23,6 @@ BYTES = 16 * 1024**2
 # Front ends whose replies are received for them: those that spoke to the kernel last.
 CLIENTS = 8
 
-_DELIMITER = b"<IDS|MSG>"
 # As MappingKernelManager: these say nothing about what a user is doing.
 _UNTRACKED = {
     "comm_info_request",
@@ -133,7 +133,7 @@ class Recorder:
 
     def _note(self, frames: list[bytes]) -> bool:
         """Learn from a message. False: it is about a request that nobody waits for."""
-        start = frames.index(_DELIMITER) + 2
+        start = frames.index(DELIM) + 2
         header, parent = json.loads(frames[start]), json.loads(frames[start + 1])
         if header["msg_type"] == "status":
             state = json.loads(frames[start + 3])["execution_state"]

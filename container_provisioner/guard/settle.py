@@ -21,7 +21,8 @@ from ..engine.calls import Engine
 from ..engine.find import open_engine
 from ..errors import ContainerGone, KernelNotAdoptable, NameTaken
 from ..handle import remove_launch
-from ..policy import NOBODY, KernelUser
+from ..internal_network import leave_internal_network, remove_internal_network
+from ..policy import INTERNAL, NOBODY, KernelUser
 from ..store import KernelDirectory, Offers, Place, RecordStore
 
 END_SECONDS = 2.5  # for a kernel that was told to end; jupyter_client waits as long
@@ -58,8 +59,10 @@ async def settle(
         await _all(
             _settle_container(engine, found, owner, records, done, log)
             for found in await engine.list_containers({labels.PLACE: place.id})
-            if _owner_of(found) == owner
+            if owner_of(found) == owner
         )
+        if done.removed:
+            await leave_internal_network(engine, log)
     _remove_directories(place.root, owner, records)
     return done
 
@@ -142,7 +145,7 @@ async def _end(engine: Engine, container_id: str) -> None:
         await asyncio.sleep(0.1)
 
 
-def _owner_of(found: ContainerInfo) -> str:
+def owner_of(found: ContainerInfo) -> str:
     """Who answers for it. Of a warm container that is who keeps or has claimed it, and no label
     says so."""
     if owner := labels.aside_owner(found.name):
@@ -236,6 +239,8 @@ async def remove_kept(record: dict[str, Any], records: RecordStore) -> None:
     await remove_launch(engine, facts.identity.container_id, facts.identity.launch_id)
     records.forget(facts.identity.kernel_id)
     facts.directory.remove()
+    if facts.network == INTERNAL:
+        await remove_internal_network(engine)
 
 
 async def running_containers(engine_url: str, place: Place) -> set[str]:

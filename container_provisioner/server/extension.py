@@ -2,7 +2,8 @@
 
 At start-up it takes over the kernels that an earlier server with the same root directory kept; at a
 clean stop it lets go of them. In between it replays what they printed meanwhile to the first front
-end, follows a kernel whose ports change, keeps the sessions in a file, and keeps warm pools.
+end, follows a kernel whose ports change, keeps the sessions in a file, keeps warm pools, and tells
+the event bus where kernels are.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..store import hold, short_name, state_folder
 from ..trait_types import Count, Seconds, Size, parse_size
 from ..warm import WarmPool
 from . import replay
+from .events import KernelEvents
 from .reattach import Reattacher
 from .warming import Warming
 
@@ -86,6 +88,7 @@ class ContainerKernels(ExtensionApp):
             self.settings["kernel_websocket_connection_class"]
         )
         ContainerProvisioner.observers.append(self.reattacher.launched)
+        self.events = KernelEvents(self.app)
         if self.persist_sessions:
             self._persist_sessions()
         if self.adopt_kernels:
@@ -126,10 +129,14 @@ class ContainerKernels(ExtensionApp):
             self.log.warning("Sessions will not survive this server: %s", exc)
 
     async def stop_extension(self) -> None:
-        """Before the server shuts down all kernels that it then has."""
-        if hasattr(self, "warming"):
-            ContainerProvisioner.observers.remove(self.warming.launched)
-            await self.warming.pool.close()
-        if hasattr(self, "reattacher"):
-            ContainerProvisioner.observers.remove(self.reattacher.launched)
-            await self.reattacher.detach_all()
+        """Before the server shuts down all kernels that it then has.
+
+        Each thing once: a server whose shutdown fails comes here again when it is told again.
+        """
+        if (warming := vars(self).pop("warming", None)) is not None:
+            ContainerProvisioner.observers.remove(warming.launched)
+            await warming.pool.close()
+        if (reattacher := vars(self).pop("reattacher", None)) is not None:
+            ContainerProvisioner.observers.remove(reattacher.launched)
+            await reattacher.detach_all()
+            self.events.close()

@@ -25,6 +25,8 @@ from ..errors import (
 from ..exits import ExitStatus
 from ..guard import GuardUnavailable, ask_guard
 from ..handle import KernelContainer
+from ..internal_network import leave_internal_network
+from ..policy import INTERNAL
 from ..provisioner import ContainerProvisioner
 from ..store import RecordStore, lease_is_held
 from . import replay
@@ -127,6 +129,8 @@ class Reattacher:
             )
         else:
             await container.remove()
+            if facts.network == INTERNAL:
+                await leave_internal_network(engine, self.log)
         facts.directory.remove()
         self.records.forget(identity.kernel_id)
         return True

@@ -7,13 +7,13 @@ import contextlib
 import json
 from typing import Any
 
+from jupyter_client.session import DELIM
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 
 from ..guard import GuardUnavailable, Missed, ask_guard, take_missed
 
 CONFIRM_SECONDS = 3.0  # for the kernel to show that it sends to this front end too
 _ASK_AGAIN_SECONDS = 0.2
-_DELIMITER = b"<IDS|MSG>"
 
 _expected: set[str] = set()  # adopted kernels that no front end has been connected to since
 
@@ -40,6 +40,12 @@ class ReplayingConnection(ZMQChannelsWebsocketConnection):
             # The recorder stands in for a front end of the same name; the name is ours now.
             with contextlib.suppress(GuardUnavailable):
                 await ask_guard("step-aside", kernel=self.kernel_id, start=False)
+
+    def connect(self) -> asyncio.Future[None] | None:  # type: ignore[override]
+        # A kernel answers in several small messages. Without this each of them waits for a front
+        # end to acknowledge the one before, which the other side's system puts off for 40 ms.
+        self.websocket_handler.set_nodelay(True)
+        return super().connect()
 
     def nudge(self) -> asyncio.Future[None]:
         nudged = super().nudge()
@@ -138,7 +144,7 @@ class ReplayingConnection(ZMQChannelsWebsocketConnection):
 def _header(frames: list[bytes], which: int = 0) -> dict[str, Any]:
     """The header; the parent's with 1."""
     try:
-        header = json.loads(frames[frames.index(_DELIMITER) + 2 + which])
+        header = json.loads(frames[frames.index(DELIM) + 2 + which])
     except (ValueError, IndexError):
         return {}
     return header if isinstance(header, dict) else {}

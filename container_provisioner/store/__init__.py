@@ -7,6 +7,7 @@ from .lease import Lease, hold, lease_facts, lease_is_held, leases, own_lease
 from .offers import Offer, Offers
 from .places import (
     Place,
+    half_written,
     place_id,
     place_secret,
     private_root,
@@ -23,6 +24,7 @@ __all__ = [
     "Offers",
     "Place",
     "RecordStore",
+    "half_written",
     "hold",
     "lease_facts",
     "lease_is_held",

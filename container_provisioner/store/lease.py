@@ -36,7 +36,7 @@ class Lease:
         self._descriptor = descriptor
         self.facts: dict[str, Any] = {
             "pid": os.getpid(),
-            "program": Path(sys.argv[0] or "python").name,
+            "program": _program(sys.argv[0]),
             "engines": [],
         }
         self._write()
@@ -84,6 +84,14 @@ class Lease:
             ) from exc
         new.replace(path)
         return cls(path, descriptor)
+
+
+def _program(argv0: str) -> str:
+    """What people call it: ``python -m jupyterlab`` says ``…/jupyterlab/__main__.py``."""
+    path = Path(argv0)
+    if path.name == "__main__.py":
+        return path.parent.name
+    return "python" if argv0 in ("", "-c", "-m") else path.name
 
 
 _own: dict[Path, Lease] = {}

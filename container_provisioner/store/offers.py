@@ -36,12 +36,12 @@ class Offers:
         self.folder = runtime_folder() / FOLDER / "warm"
 
     def put(self, offer: Offer) -> None:
-        write_private(self._path(offer), json.dumps(asdict(offer)))
+        write_private(self.path(offer), json.dumps(asdict(offer)))
 
     def take(self, offer: Offer) -> bool:
         """Whether it is the caller's now. Of all who try, exactly one is told so."""
         try:
-            self._path(offer).unlink()
+            self.path(offer).unlink()
         except FileNotFoundError:
             return False
         return True
@@ -51,7 +51,7 @@ class Offers:
         (self.folder / f"{digest}.{name}.json").unlink(missing_ok=True)
 
     def has(self, offer: Offer) -> bool:
-        return self._path(offer).exists()
+        return self.path(offer).exists()
 
     def all(self, digest: str = "*") -> list[Offer]:
         """Of that specification, or of every one, the oldest first."""
@@ -73,5 +73,5 @@ class Offers:
         except FileNotFoundError:
             return False
 
-    def _path(self, offer: Offer) -> Path:
+    def path(self, offer: Offer) -> Path:
         return self.folder / f"{offer.digest}.{offer.name}.json"

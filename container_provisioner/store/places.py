@@ -78,14 +78,22 @@ def state_folder() -> Path:
     return folder
 
 
-def sweep() -> None:
-    """Remove what writers left in the state folder that were killed before it had its name."""
-    folder = state_folder()
+def half_written() -> list[Path]:
+    """What writers left in the state folder that were killed before it had its name."""
+    found = []
     for pattern in (".place-*", "owners/.*", f"*/{HALF_WRITTEN}*"):
-        for path in folder.glob(pattern):
+        for path in state_folder().glob(pattern):
             with contextlib.suppress(OSError):
                 if time.time() - path.lstat().st_mtime > _HALF_DONE_SECONDS:
-                    path.unlink()
+                    found.append(path)
+    return found
+
+
+def sweep() -> None:
+    """Remove it."""
+    for path in half_written():
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def place_id() -> str:

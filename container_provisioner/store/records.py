@@ -48,27 +48,34 @@ class RecordStore:
             raise KernelNotAdoptable(f"The record {path} is not one of kernel {kernel_id}.")
         return record
 
-    def read_all(self) -> tuple[list[Record], list[str]]:
+    def read_all(self, *, set_aside: bool = True) -> tuple[list[Record], list[str]]:
         """Every record that can be read, and what is wrong with each of the others.
 
-        Those are set aside under another name, so that each is reported once and nothing is lost.
+        Those are `set_aside` under another name, so that each is reported once and nothing is lost.
         """
         records, problems = [], []
         for path in sorted(self.folder.glob("*.json")):
             try:
-                record = self._load(path)
-                kernel_id = record.get("kernel_id")
-                if not isinstance(kernel_id, str) or path != self.path(kernel_id):
-                    raise KernelNotAdoptable(f"The record {path} is not one of its kernel.")
-                records.append(record)
+                records.append(self.read_file(path))
             except KernelNotAdoptable as exc:
                 if not path.exists():
                     continue  # removed since it was listed
+                if not set_aside:
+                    problems.append(str(exc))
+                    continue
                 aside = path.with_suffix(".unreadable")
                 with contextlib.suppress(OSError):
                     path.replace(aside)
                 problems.append(f"{exc} It was set aside as {aside.name}.")
         return records, problems
+
+    def read_file(self, path: Path) -> Record:
+        """Raises `KernelNotAdoptable` for a file that is not the record of any kernel."""
+        record = self._load(path)
+        kernel_id = record.get("kernel_id")
+        if not isinstance(kernel_id, str) or path != self.path(kernel_id):
+            raise KernelNotAdoptable(f"The record {path} is not one of its kernel.")
+        return record
 
     def update(self, kernel_id: str, change: Callable[[Record | None], Record | None]) -> None:
         """Replace a record by what `change` makes of it, with nobody in between.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .. import labels
+from ..policy import INTERNAL
 from .base import Transport
 from .ipc import IpcTransport
 from .network import NetworkTransport
@@ -11,7 +13,13 @@ __all__ = ["Transport", "transport_named"]
 
 
 def transport_named(name: str, *, network: str) -> Transport:
-    """The transport of that name: ``ipc``, ``tcp`` or ``network``."""
+    """The transport of that name: ``ipc``, ``tcp`` or ``network``.
+
+    The engine publishes no ports of the network ``internal`` on its host, which reaches the
+    containers themselves.
+    """
     if name == "ipc":
         return IpcTransport()
+    if network == INTERNAL:
+        return NetworkTransport(labels.INTERNAL_NETWORK)
     return TcpTransport() if name == "tcp" else NetworkTransport(network)

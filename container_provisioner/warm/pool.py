@@ -22,6 +22,7 @@ from ..errors import (
     EngineUnavailable,
 )
 from ..handle import KernelContainer
+from ..internal_network import leave_internal_network
 from ..ownership import have_guarded
 from ..preparation import prepare
 from ..store import KernelDirectory, Offer, Offers, own_lease
@@ -179,6 +180,8 @@ class WarmPool:
             self.log.warning("Warm pool: container %s stays: %s", member.offer.name, exc)
         else:
             KernelDirectory.of(member.offer.name).remove()
+        if labels.INTERNAL_NETWORK in member.offer.addresses:
+            await leave_internal_network(member.container.engine, self.log)
 
     def _drop(self, member: _Member) -> None:
         member.container.unfollow()
@@ -287,7 +290,7 @@ class WarmPool:
                 container_id=container_id,
                 launch_id=launch_id,
                 since=time.time(),
-                memory=await engine.memory(container_id),
+                memory=(await engine.usage(container_id)).memory,
                 started_at=info.started_at,
                 addresses=dict(info.addresses),
                 published=[(inside, *outside) for inside, outside in info.published.items()],

@@ -17,10 +17,10 @@ from ..environment import with_environment_file
 from ..preparation import Preparation
 from ..spec import ContainerSpec
 from ..store import place_secret
+from . import standby
 
 STANDBY = "standby.py"
-SESSION_FILE = "session.json"
-CLAIM_SOCKET = "claim"
+SESSION_FILE, CLAIM_SOCKET = standby.SESSION_FILE.name, standby.CLAIM_SOCKET.name
 
 # Of one kernel, not of all that a kernelspec starts. They are handed over with the claim; every
 # other variable has to be the same, because a Python may have read it when it started.

@@ -98,6 +98,19 @@ def pause(engine: ContainerEngine, container: str) -> None:
         engine._client.pause(container)  # type: ignore[attr-defined]
 
 
+def in_state(engine: ContainerEngine, create: Make, spec: ContainerSpec, state: str) -> str:
+    """A container that is ``created``, ``running``, ``paused`` or ``exited``."""
+    container = create(shell(spec, "exit 3") if state == "exited" else spec)
+    if state != "created":
+        engine.start(container)
+    if state == "exited":
+        ended(engine, container)
+    if state == "paused":
+        pause(engine, container)
+    assert engine.inspect(container).state == state
+    return container
+
+
 def archive(name: str, content: bytes = b"content") -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as members:

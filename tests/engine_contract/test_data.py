@@ -6,13 +6,26 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from container_provisioner import labels
-from container_provisioner.engine.base import ContainerEngine, Event, EventStream
-from container_provisioner.errors import ContainerGone, EngineError, ImageMissing, PullFailed
-from container_provisioner.spec import ContainerSpec, Limits, Tmpfs
+from container_provisioner.engine.base import (
+    ContainerEngine,
+    Event,
+    EventStream,
+    OutputStream,
+    Usage,
+)
+from container_provisioner.errors import (
+    ArchiveTooLarge,
+    ContainerGone,
+    EngineError,
+    ImageMissing,
+    PullFailed,
+)
+from container_provisioner.spec import ContainerSpec, Limits, Mount, Tmpfs
 
 from .conftest import Make, archive, downloaded, ended, shell, wait
 
@@ -37,6 +50,20 @@ def test_containers_are_found_by_label_ended_ones_too(
     assert expected.items() <= found({labels.KERNEL_ID: None}).items()
     assert found(dict(other_labels)) == {other: expected[other]}
     assert found({labels.KERNEL_ID: "nobody's"}) == {}
+    (listed,) = engine.list_containers(dict(other_labels))
+    assert (listed.exit_code, listed.image, listed.network) == (3, spec.image, spec.network)
+
+
+def test_an_inspection_says_what_was_asked_for(
+    engine: ContainerEngine, spec: ContainerSpec, create: Make, tmp_path: Path
+):
+    limits = Limits(memory=64 * 2**20, cpus=0.5, pids=20, shm_size=2**20)
+    mounts = (Mount(source=str(tmp_path), target="/mnt"),)
+    found = engine.inspect(create(replace(spec, limits=limits, mounts=mounts, network="none")))
+    assert found.image == spec.image
+    assert (found.user, found.network, found.read_only) == (spec.user, "none", spec.read_only)
+    assert (found.limits, found.mounts) == (limits, mounts)
+    assert abs(found.created - time.time()) < 60
 
 
 # -- files -------------------------------------------------------------------------------------
@@ -62,6 +89,9 @@ def test_an_upload_keeps_owner_and_mode(
     assert downloaded(engine, container, path) == (4242, 4343, 0o600, b"content")
     with pytest.raises(ContainerGone):
         engine.download(container, "/no/such/file")
+    with pytest.raises(ArchiveTooLarge, match=path):
+        engine.download(container, path, 100)
+    assert len(engine.download(container, path, 2**20)) <= 2**20
 
 
 def test_an_upload_is_refused_where_it_would_be_lost(
@@ -135,27 +165,94 @@ def test_events_since_a_time_include_those_that_were_missed(
     assert not listener.thread.is_alive()
 
 
-# -- memory ------------------------------------------------------------------------------------
+# -- what it uses ------------------------------------------------------------------------------
 
 
-def test_the_memory_of_a_container_is_measured_while_it_runs(
+def test_what_a_container_uses_is_measured_while_it_runs(
     engine: ContainerEngine, spec: ContainerSpec, create: Make
 ):
     limit = 128 * 2**20
     script = "x=$(head -c 8000000 /dev/zero | tr '\\0' x); echo ready; sleep 300; echo $x"
     container = create(shell(spec, script, limits=Limits(memory=limit)))
-    assert engine.memory(container) == 0
+    assert engine.usage(container) == Usage()
     engine.start(container)
     wait(lambda: engine.logs(container, 5) == "ready\n")
-    assert 2**20 < engine.memory(container) <= limit
-    assert 2**20 < engine.memory(spec.name) <= limit
+    for name in (container, spec.name):
+        usage = engine.usage(name)
+        assert 2**20 < usage.memory <= limit
+        assert usage.memory_limit == limit
+        assert usage.pids >= 1
+        assert abs(time.time() - usage.at) < 60
     engine.signal(container, signal.SIGKILL)
     ended(engine, container)
-    assert engine.memory(container) == 0
+    assert engine.usage(container) == Usage()
     engine.remove(container)
     for gone in (container, spec.name, "never-there"):
         with pytest.raises(ContainerGone):
-            engine.memory(gone)
+            engine.usage(gone)
+
+
+def test_processor_time_adds_up(engine: ContainerEngine, spec: ContainerSpec, run: Make):
+    busy = run(shell(spec, "while :; do :; done"))
+    before = engine.usage(busy)
+    wait(lambda: engine.usage(busy).cpu_seconds > before.cpu_seconds + 0.1)
+    after = engine.usage(busy)
+    assert 0 < after.cpu_seconds - before.cpu_seconds <= 2 * (after.at - before.at)
+
+
+# -- output ------------------------------------------------------------------------------------
+
+
+def written(stream: OutputStream) -> tuple[bytes, bytes]:
+    """All of it, to standard output and to standard error."""
+    pieces = list(stream)
+    out, errors = ([p.data for p in pieces if p.is_error is kind] for kind in (False, True))
+    return b"".join(out), b"".join(errors)
+
+
+def test_output_is_told_apart_by_stream(engine: ContainerEngine, spec: ContainerSpec, run: Make):
+    container = run(shell(spec, "echo out; echo error >&2; echo x; printf 'no end'"))
+    ended(engine, container)
+    everything = (b"out\nx\nno end", b"error\n")
+    assert written(engine.output(container, None, False)) == everything
+    assert written(engine.output(container, None, True)) == everything  # it can write no more
+    assert b"no end" in written(engine.output(container, 1, False))[0]
+    assert b"out" not in written(engine.output(container, 1, False))[0]
+    engine.remove(container)
+    with pytest.raises(ContainerGone):
+        engine.output(container, None, False)
+
+
+def test_output_is_followed_to_the_end(engine: ContainerEngine, spec: ContainerSpec, run: Make):
+    container = run(
+        shell(spec, "echo before; trap 'echo after >&2; exit 0' TERM; sleep 300 & wait")
+    )
+    wait(lambda: engine.logs(container, 5))
+    stream = engine.output(container, None, True)
+    seen = []
+    for piece in stream:
+        seen.append(piece)
+        if piece.data == b"before\n":
+            engine.signal(container, signal.SIGTERM)
+    said = [(piece.data, piece.is_error) for piece in seen]
+    assert (b"before\n", False) in said
+    assert (b"after\n", True) in said
+
+
+def test_following_can_be_ended_from_another_thread(
+    engine: ContainerEngine, spec: ContainerSpec, run: Make
+):
+    container = run(shell(spec, "echo one; sleep 300"))
+    wait(lambda: engine.logs(container, 5))
+    stream = engine.output(container, None, True)
+    first = threading.Event()
+    thread = threading.Thread(target=lambda: [first.set() for _ in stream])
+    thread.start()
+    assert first.wait(20)
+    stream.close()
+    thread.join(20)
+    assert not thread.is_alive()
+    stream.close()
 
 
 # -- images ------------------------------------------------------------------------------------
@@ -168,9 +265,13 @@ def test_an_imported_image_can_be_used_and_removed(
     with pytest.raises(ImageMissing, match=image):
         engine.inspect_image(image)
     engine.remove_image(image)
-    engine.import_image(image, archive("file"), {"made-by": "this test"})
+    engine.import_image(image, archive("file"), {"made-by": "this test", "of": spec.name})
     try:
         assert engine.inspect_image(image).user == ""
+        (listed,) = engine.list_images({"made-by": None, "of": spec.name})
+        assert (listed.id, listed.names) == (engine.inspect_image(image).id, (image,))
+        assert listed.size > 0
+        assert engine.list_images({"made-by": "another"}) == []
         container = create(replace(spec, image=image))
         engine.remove_image(image)  # quiet, whether or not it is in use
         engine.remove(container)

@@ -17,6 +17,7 @@ from container_provisioner.warm import WarmPool, pool
 
 from ..conftest import IPYKERNEL
 from ..fake_container import Gate, failing
+from ..keepers import waiting
 from .conftest import Launches, until
 from .standby import Standby, asked_for, standby_fixture  # noqa: F401 - a fixture
 
@@ -33,10 +34,6 @@ async def kept(
         yield keeper, manager
     finally:
         await keeper.close()
-
-
-def waiting() -> list[str]:
-    return [offer.name for offer in Offers().all()]
 
 
 async def test_containers_are_made_one_at_a_time(launches: Launches, standby: Standby):
@@ -127,7 +124,7 @@ async def test_an_engine_that_does_not_answer_empties_no_pool(
 async def test_a_pool_that_closes_while_it_makes_a_container_removes_it(
     launches: Launches, standby: Standby
 ):
-    for verb in ("inspect_image", "create", "start", "inspect", "memory"):
+    for verb in ("inspect_image", "create", "start", "inspect", "usage"):
         gate = launches.fake.after[verb] = Gate()
         async with kept(launches) as (keeper, _):
             await asyncio.to_thread(gate.reached.wait, 30)

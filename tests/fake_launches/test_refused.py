@@ -44,7 +44,7 @@ from .conftest import Launches
         ({"runtime": "runsc"}, RuntimeMissing, "no runtime 'runsc'.*Nothing was started"),
         ({"mounts": ["/no/such:/data"]}, WorkspaceError, "'/no/such' does not exist"),
         ({"user": "0"}, UserRefused, "user='0' is root"),
-        ({"transport": "tcp"}, ConfigurationError, "transport 'tcp' needs a network"),
+        ({"transport": "network"}, ConfigurationError, "transport 'network' needs a network"),
         ({"network": "host"}, ConfigurationError, "network 'host'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -70,7 +70,7 @@ async def test_a_kernel_that_opens_no_socket_is_removed_in_time(launches: Launch
         await launches.start(start_timeout=0.3, argv=["sh", "-c", "echo I use tcp; sleep 300"])
     message = str(caught.value)
     assert "The kernel opened no channels within 0.3 s (start_timeout) and was removed." in message
-    assert "needs transport='tcp' and network='bridge'" in message
+    assert "needs transport='tcp'." in message
     assert message.endswith("Last output: I use tcp")
     assert launches.left() == []
 

@@ -1,0 +1,61 @@
+"""The network of kernels that need one and are not to get out: one for each engine.
+
+It is made when a container is to join it and is not there, and goes with the last of its
+containers. Any number of processes may do either at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from . import labels
+from .engine.calls import Engine, to_the_end
+from .errors import EngineError, NameTaken
+
+_ATTEMPTS = 5
+
+
+async def ensure_internal_network(engine: Engine) -> None:
+    """Have it. Raises `EngineError` when something else has its name or its bridge."""
+    name, taken = labels.INTERNAL_NETWORK, ""
+    for _ in range(_ATTEMPTS):
+        found = await engine.networks(name)
+        if any(labels.INTERNAL not in network.labels or not network.internal for network in found):
+            raise EngineError(
+                f"The engine has a network {name!r} that is not this package's. Nothing was "
+                "started in it, because it may have a way out; remove it, or rename it."
+            )
+        if found:
+            return
+        try:
+            await engine.create_network(
+                name,
+                bridge=labels.INTERNAL_BRIDGE,
+                labels={labels.INTERNAL: "", labels.SCHEMA: labels.SCHEMA_VERSION},
+            )
+        except NameTaken as exc:  # by whoever was faster; it may have been removed by now
+            taken = str(exc)
+    raise EngineError(
+        f"The network of kernels without a way out cannot be made: {taken}. Remove what has its "
+        f"name {name!r} or its bridge {labels.INTERNAL_BRIDGE!r}."
+    )
+
+
+async def remove_internal_network(engine: Engine) -> bool:
+    """Remove it unless a container is in it, an ended one too. True: there was one, it is gone.
+
+    Raises `EngineError` when the engine does not do it. Quiet about what is not this package's.
+    """
+    found = await engine.networks(labels.INTERNAL_NETWORK)
+    if not any(labels.INTERNAL in network.labels for network in found):
+        return False
+    return await engine.remove_network(labels.INTERNAL_NETWORK)
+
+
+async def leave_internal_network(engine: Engine, log: logging.Logger) -> None:
+    """After a container of it was removed: the same, to the end, and a failure is logged."""
+    try:
+        await to_the_end(asyncio.ensure_future(remove_internal_network(engine)))
+    except EngineError as exc:
+        log.warning("Network %s may be left behind: %s", labels.INTERNAL_NETWORK, exc)
