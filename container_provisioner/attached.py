@@ -53,9 +53,15 @@ def attach(kernel_id: str) -> AttachedKernelManager:
 
 async def attach_async(kernel_id: str) -> AsyncAttachedKernelManager:
     """As `attach`, for an event loop."""
+    manager = await control_async(kernel_id)
+    await _load_missed(manager)
+    return manager
+
+
+async def control_async(kernel_id: str) -> AsyncAttachedKernelManager:
+    """The same, but what the kernel said meanwhile is left for the next who attaches."""
     manager, options = _prepare(AsyncAttachedKernelManager, kernel_id)
     await manager.start_kernel(**options)
-    await _load_missed(manager)
     return manager
 
 

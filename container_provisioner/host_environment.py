@@ -41,6 +41,9 @@ _LDCONFIG = "/sbin/ldconfig"
 
 _EMPTY = ("dev", "etc", "home", "proc", "run", "sbin", "sys", "tmp", "usr", "var", "var/tmp")
 
+HOST_IMAGE = "container-provisioner/host-environment"
+HOST_TITLE = "host environment"  # for people
+
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 PROBE_SECONDS = 20
@@ -228,7 +231,7 @@ def empty_image() -> tuple[str, bytes]:
             archive.addfile(link)
     layer = buffer.getvalue()
     digest = hashlib.sha256(layer).hexdigest()[:12]
-    return f"container-provisioner/host-environment:{digest}", layer
+    return f"{HOST_IMAGE}:{digest}", layer
 
 
 def home_archive(user: KernelUser) -> bytes:

@@ -44,6 +44,11 @@ CELLS = """
 """
 
 
+# From attempt to attempt JupyterLab waits a random part of a time that doubles, and gives up after
+# seven. A fifth of it is enough for a server to start, and no test waits for the dice.
+PART = "const random = Math.random; Math.random = () => 0.2 + random() / 20;"
+
+
 @dataclass(frozen=True)
 class Cell:
     """A code cell as it is seen."""
@@ -148,6 +153,7 @@ def browser() -> Iterator[Page]:
         try:
             size = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": PART})
             yield Page(driver)
         finally:
             driver.quit()

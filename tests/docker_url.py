@@ -6,4 +6,4 @@ import os
 
 from container_provisioner.engine.find import candidates
 
-DOCKER_URL = next(candidates("docker", "", os.environ))
+DOCKER_URL = next(candidates("docker", "", os.environ))[0]

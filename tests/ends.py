@@ -38,3 +38,9 @@ def left_below(runtime_dir: Path) -> list[Path]:
         *(path for path in ours.glob("records/*") if path.name != ".lock"),
         *ours.glob("warm/*"),
     ]
+
+
+def left_of_kernels(runtime_dir: Path) -> list[Path]:
+    """The same, less connection files of managers that were killed: those are Jupyter's."""
+    ours = runtime_dir / "container-provisioner"
+    return [path for path in left_below(runtime_dir) if path.is_relative_to(ours)]

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +15,12 @@ import docker
 import pytest
 
 from container_provisioner import labels
+from container_provisioner.store import Offers
 
+from .ends import left_of_kernels
 from .server_process import eventually
+
+SETTLED_SECONDS = 20.0  # for the guard, after a death
 
 
 @dataclass
@@ -88,3 +92,20 @@ def container_of(docker_client: docker.DockerClient, kernel_id: str) -> Any:
         return docker_client.containers.get(labels.container_name(kernel_id))
     except docker.errors.NotFound:
         return None
+
+
+def waiting() -> list[str]:
+    """Names of the containers that wait, whoever keeps them."""
+    return [offer.name for offer in Offers().all()]
+
+
+@pytest.fixture(name="nothing_stays")
+def nothing_stays_fixture(
+    our_containers: Callable[[], list[str]], runtime_dir: Path
+) -> Callable[[], None]:
+    """Wait until the guard has removed every container, and all that was some kernel's."""
+    return lambda: eventually(
+        lambda: not our_containers() and not left_of_kernels(runtime_dir),
+        "everything to go",
+        SETTLED_SECONDS,
+    )

@@ -22,6 +22,7 @@ from container_provisioner.store import KernelDirectory, RecordStore, runtime_fo
 
 from .conftest import Kernel, WriteKernelspec
 from .ends import until
+from .guards import hasty_guard
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Orphan:
         client.load_connection_info(from_json(self.record["connection_info"]))
         client.start_channels()
         try:
-            await client.wait_for_ready(timeout=seconds)
+            await Kernel(None, client).ready(seconds)  # type: ignore[arg-type]
             yield client
         finally:
             client.stop_channels()
@@ -122,14 +123,16 @@ async def let_go(managers: AsyncMultiKernelManager, kernel_id: str) -> None:
 async def orphan_of(folder: Path, docker_client: docker.DockerClient) -> AsyncIterator[Orphan]:
     """One of the kernelspec ``contained``, which has to be kept; removed at the end."""
     managers = AsyncMultiKernelManager(connection_dir=str(runtime_folder()))
-    kernel_id = await managers.start_kernel(kernel_name="contained", cwd=str(folder))
+    with hasty_guard():
+        kernel_id = await managers.start_kernel(kernel_name="contained", cwd=str(folder))
     manager: Any = managers.get_kernel(kernel_id)
     container = docker_client.containers.get(labels.container_name(kernel_id))
     try:
         client = manager.client()
         client.start_channels()
-        await client.wait_for_ready(timeout=60)
-        await client.execute_interactive("x = 1", timeout=60)
+        kernel = Kernel(manager, client)
+        await kernel.ready(60)
+        await kernel.run("x = 1")
         client.stop_channels()
         await let_go(managers, kernel_id)
         orphan = Orphan(kernel_id, container, RecordStore().read(kernel_id))

@@ -62,11 +62,19 @@ class OwnEngine:
 
 
 @contextmanager
-def own_engine(*, live_restore: bool = False) -> Iterator[OwnEngine]:
-    """Runs for as long as the context; all its containers and images go with it."""
+def own_engine(*, live_restore: bool = False, disk: str = "") -> Iterator[OwnEngine]:
+    """Runs for as long as the context; all its containers and images go with it.
+
+    `disk` is the size of what it keeps them on, such as ``64m``; empty: the host's disk.
+    """
     assert os.getuid() == 0, "an engine of one's own needs root"
     base = Path(tempfile.mkdtemp(prefix="cpe-", dir="/tmp"))
     engine = OwnEngine(base, live_restore=live_restore)
+    if disk:
+        (base / "data").mkdir()
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", str(base / "data")], check=True
+        )
     engine.start()
     try:
         yield engine
@@ -76,4 +84,6 @@ def own_engine(*, live_restore: bool = False) -> Iterator[OwnEngine]:
             container.remove(force=True)
         client.close()
         engine.stop()
+        if disk:
+            subprocess.run(["umount", "--lazy", str(base / "data")], check=True)
         shutil.rmtree(base, ignore_errors=True)

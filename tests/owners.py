@@ -15,16 +15,19 @@ import docker
 import pytest
 
 from container_provisioner import labels
+from container_provisioner.guard import client as guard
 
 from .conftest import Kernel
 
 SCRIPT = """
 import json, sys
+from container_provisioner.guard import client as guard
 from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_client.multikernelmanager import MultiKernelManager
 from traitlets.config import Config
 
 given = json.loads(sys.argv[1])
+guard._BOOT = given["guard"]
 managers = MultiKernelManager(
     connection_dir=jupyter_runtime_dir(),  # as a server does
     config=Config({"KernelManager": given["manager"]}),
@@ -82,7 +85,13 @@ def owners(folder: Path, docker_client: docker.DockerClient) -> Iterator[StartOw
     started: list[Owner] = []
 
     def start(*, code: str = "", manager: dict[str, Any] | None = None, **launch: Any) -> Owner:
-        given = {"folder": str(folder), "code": code, "manager": manager or {}, "launch": launch}
+        given = {
+            "folder": str(folder),
+            "code": code,
+            "manager": manager or {},
+            "launch": launch,
+            "guard": guard._BOOT,  # that of a `hasty_guard`, it may be
+        }
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, json.dumps(given)],
             stdin=subprocess.PIPE,

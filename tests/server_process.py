@@ -27,6 +27,9 @@ TOKEN = "token-of-the-tests"
 TIMEOUT = 40.0  # seconds; a bound for what hangs, not an expectation
 SILENCE = 25.0  # less than between two pings of the server's, which `recv` answers by itself
 
+# What else is installed and would be loaded, half a second at each start.
+OTHERS = ("jupyterlab", "jupyter_lsp", "jupyter_server_terminals", "notebook_shim")
+
 LEGACY, V1 = "", "v1.kernel.websocket.jupyter.org"
 
 T = TypeVar("T")
@@ -98,10 +101,13 @@ class Server:
 
     @contextlib.contextmanager
     def channels(
-        self, kernel_id: str, subprotocol: str = V1, session: str = ""
+        self, kernel_id: str, subprotocol: str = V1, page: Session | None = None
     ) -> Iterator[Channels]:
-        """The kernel's websocket, as a notebook opens it; `session` is that of an open page."""
-        own = Session(username="tests", session=session or uuid.uuid4().hex)
+        """The kernel's websocket, as a notebook opens it; `page` has been open before.
+
+        A page numbers its requests on: none has the id of another.
+        """
+        own = page or Session(username="tests", session=uuid.uuid4().hex)
         socket = websocket.create_connection(
             f"{self.url.replace('http', 'ws', 1)}api/kernels/{kernel_id}/channels"
             f"?session_id={own.session}",
@@ -198,9 +204,12 @@ def jupyter_server(
 ) -> Iterator[Server]:
     """Start a server in `folder`; at the end it is terminated, if it still runs.
 
+    Ours is the only extension of `jupyter_server`, and is found as it always is.
     Port 0 is any free one; another port has to be free.
     """
     log_file = runtime_dir.parent / "server.log"
+    if module == "jupyter_server":
+        options += tuple(f"--ServerApp.jpserver_extensions={name}=False" for name in OTHERS)
     with open(log_file, "wb") as log:
         process = subprocess.Popen(
             [

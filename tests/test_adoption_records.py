@@ -14,6 +14,7 @@ from container_provisioner.store import RecordStore, leases, own_lease
 
 from .conftest import WriteKernelspec
 from .ends import until
+from .guards import hasty_guard
 from .orphans import Orphan, adopted, orphan_fixture, try_to_adopt  # noqa: F401 - a fixture
 from .owners import Owner, StartOwner, start_owner_fixture  # noqa: F401 - a fixture
 
@@ -106,7 +107,8 @@ def unrecorded(
 ) -> Iterator[tuple[Owner, dict[str, Any]]]:
     """A kept kernel's owner, and the record, which is lost while it lives."""
     kernelspec(on_server_exit="keep")
-    owner = start_owner()
+    with hasty_guard():
+        owner = start_owner()
     record = RecordStore().read(owner.kernel_id)
     RecordStore().remove(owner.kernel_id)
     yield owner, record

@@ -6,13 +6,16 @@ import asyncio
 import json
 import os
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import docker
 import pytest
 
+from container_provisioner import adoption
 from container_provisioner.errors import KernelNotAdoptable
+from container_provisioner.greeting import greet
 from container_provisioner.store import KernelDirectory
 
 from .conftest import Kernel, WriteKernelspec
@@ -69,13 +72,16 @@ async def test_a_paused_kernel_is_adopted_and_says_so(orphaned: Orphaned) -> Non
             assert await says(manager, "x") == "1"
 
 
-async def test_a_kernel_too_busy_for_its_control_channel_is_adopted(orphaned: Orphaned) -> None:
+async def test_a_kernel_too_busy_for_its_control_channel_is_adopted(
+    orphaned: Orphaned, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """F31: the heartbeat is the second opinion. A call that holds Python's lock answers nothing."""
+    monkeypatch.setattr(adoption, "greet", partial(greet, timeout=1.0))
     async with orphaned() as orphan:
         await orphan.send(
-            "import ctypes, time; time.sleep(1); ctypes.PyDLL(None).system(b'sleep 8')"
+            "import ctypes, time; time.sleep(0.5); ctypes.PyDLL(None).system(b'sleep 4')"
         )
-        await until(lambda: "sleep 8" in str(orphan.container.top()["Processes"]))
+        await until(lambda: "sleep 4" in str(orphan.container.top()["Processes"]))
         async with adopted(orphan.kernel_id) as manager:
             assert "too busy" in manager.provisioner.reason
             assert manager.provisioner.was_busy

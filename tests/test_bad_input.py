@@ -87,9 +87,9 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
         ["user='image' needs an image"],
     ),
     "tcp without a network": (
-        {"transport": "tcp"},
+        {"transport": "tcp", "network": "none"},
         errors.ConfigurationError,
-        ["transport 'tcp' needs a network", "profile 'sandbox'", "network='bridge'"],
+        ["transport 'tcp' needs a network", "profile 'sandbox'", "network='internal'"],
     ),
     "GPUs on a machine without": (
         {"gpus": "all"},

@@ -73,6 +73,7 @@ def kernel(
     KernelProvisionerFactory.clear_instance()
 
 
+@pytest.mark.parametrize("kernel", ["stanza"], indirect=True)
 def test_jupyter_execute(kernel: str, folder: Path, files_left: Callable[[], list[Path]]):
     nbformat.write(notebook(WHERE, kernel=kernel), folder / "where.ipynb")
     done = run("jupyter", "execute", "where.ipynb", "--inplace", cwd=folder)
@@ -88,6 +89,7 @@ def test_nbclient(kernel: str, folder: Path, files_left: Callable[[], list[Path]
     assert files_left() == []
 
 
+@pytest.mark.parametrize("kernel", ["default"], indirect=True)
 def test_jupyter_run_shuts_its_kernel_down_as_the_interpreter_ends(
     kernel: str, folder: Path, files_left: Callable[[], list[Path]]
 ):

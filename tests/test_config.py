@@ -151,6 +151,7 @@ DEV = replace(SANDBOX, profile="dev", network="bridge", workspace="rw", read_onl
         ({}, SANDBOX),
         ({"profile": "dev"}, DEV),
         ({"network": "bridge"}, replace(SANDBOX, network="bridge")),
+        ({"transport": "tcp"}, replace(SANDBOX, transport="tcp", network="internal")),
         ({"workspace": "ro"}, replace(SANDBOX, workspace_named=True)),
         (
             {"profile": "dev", "workspace": "none", "network": "none"},

@@ -105,7 +105,7 @@ def test_an_unknown_setting(name: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("stanza", "words"),
     [
-        ({"transport": "tcp"}, "transport 'tcp' needs a network"),
+        ({"transport": "tcp", "network": "none"}, "transport 'tcp' needs a network"),
         ({"network": "host"}, "network 'host'"),
         ({"extra_create_options": {"Image": "x"}}, "may not set Image"),
         (

@@ -104,6 +104,14 @@ def test_the_whole_request():
             },
         ),
         (
+            {"network": "container-provisioner-internal"},
+            {
+                "NetworkMode": "container-provisioner-internal",
+                "Dns": ["127.0.0.1"],
+                "DnsOptions": ["timeout:1", "attempts:1"],
+            },
+        ),
+        (
             {"limits": Limits()},
             {"Memory": 0, "MemorySwap": 0, "NanoCpus": 0, "PidsLimit": 0, "ShmSize": 0},
         ),
@@ -126,7 +134,16 @@ def test_the_whole_request():
             },
         ),
     ],
-    ids=["network", "no-limits", "writable", "runtime", "gpus-all", "gpus-2", "gpus-device"],
+    ids=[
+        "network",
+        "internal",
+        "no-limits",
+        "writable",
+        "runtime",
+        "gpus-all",
+        "gpus-2",
+        "gpus-device",
+    ],
 )
 def test_each_setting_changes_its_own_fields_and_no_other(
     fields: dict[str, Any], difference: dict[str, Any]

@@ -21,6 +21,7 @@ from container_provisioner.errors import (
     EngineUnavailable,
     ImageMissing,
     NameTaken,
+    NetworkMissing,
     RuntimeMissing,
     WorkspaceError,
 )
@@ -93,7 +94,7 @@ def refusal(status: int, words: str) -> docker.errors.APIError:
     [
         (404, "No such image: kernel:1", ImageMissing, "Image 'kernel:1' is not present"),
         (404, "No such container: 5f0c", ContainerGone, "Doing it: No such container: 5f0c"),
-        (404, "network lab not found", EngineError, "Doing it: network lab not found"),
+        (404, "network lab not found", NetworkMissing, "Doing it: network lab not found"),
         (
             409,
             'Conflict. The container name "/a" is already in use by container "5f0c".',

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from container_provisioner.engine.base import ContainerInfo
-from container_provisioner.engine.docker_engine import DockerEngine, container_info
+from container_provisioner.engine.answers import container_info, container_usage
+from container_provisioner.engine.base import ContainerInfo, Usage
+from container_provisioner.engine.docker_engine import DockerEngine
 from container_provisioner.engine.find import open_engine
 from container_provisioner.errors import EngineError, EngineMismatch, EngineNotFound
 from container_provisioner.transports.network import container_address
@@ -35,7 +36,8 @@ def body(settings: dict[str, Any] | None, **parts: Any) -> dict[str, Any]:
         "Id": "3a2611add3c31779388959",
         "Name": "/jupyter-kernel-1",
         "State": RUNNING,
-        "Config": {"Labels": {"a": "label"}},
+        "Config": {"Labels": {"a": "label"}, "Image": "an-image:1"},
+        "Created": "2026-01-02T03:04:05.678901234Z",
         "NetworkSettings": settings,
         **parts,
     }
@@ -67,12 +69,41 @@ def test_an_inspection_as_a_value():
         name="jupyter-kernel-1",
         state="exited",
         labels={"a": "label"},
+        image="an-image:1",
+        created=1767323045,
         exit_code=137,
         oom_killed=True,
         error="some words",
         addresses={"bridge": "172.17.0.2"},
         published={42501: ("127.0.0.1", 32823)},
     )
+
+
+@pytest.mark.parametrize(
+    ("stats", "memory"),
+    [
+        ({"total_inactive_file": 30, "inactive_file": 7}, 70),
+        ({"inactive_file": 25}, 75),
+        ({}, 100),
+        ({"inactive_file": 200}, 0),
+    ],
+    ids=["cgroup-v1", "cgroup-v2", "neither", "more-than-all"],
+)
+def test_usage_as_a_value(stats: dict[str, int], memory: int):
+    answer = {
+        "read": "1970-01-01T01:00:01.500000999+01:00",
+        "memory_stats": {"usage": 100, "limit": 1000, "stats": stats},
+        "cpu_stats": {"cpu_usage": {"total_usage": 2_500_000_000}},
+        "pids_stats": {"current": 4},
+    }
+    assert container_usage(answer) == Usage(
+        memory=memory, memory_limit=1000, cpu_seconds=2.5, pids=4, at=1.5
+    )
+
+
+def test_usage_of_a_container_that_has_ended():
+    answer = {"read": "0001-01-01T00:00:00Z", "memory_stats": {}, "cpu_stats": {}, "pids_stats": {}}
+    assert container_usage(answer) == Usage() == container_usage({})
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,14 @@ from container_provisioner.guard import GuardUnavailable, ask_guard
 from container_provisioner.guard.client import socket_path
 from container_provisioner.store import leases
 
-from .guards import guards
+from .guards import HASTY, guards
 from .server_process import eventually
 
 OWNER = """
-import asyncio
-from container_provisioner.guard import ask_guard
+import asyncio, sys
+from container_provisioner.guard import ask_guard, client
 from container_provisioner.store import own_lease
+client._BOOT = sys.argv[1]
 print("imported", flush=True)
 input()
 lease = own_lease()
@@ -42,7 +43,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", OWNER],
+            [sys.executable, "-c", OWNER, HASTY],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -14,7 +14,7 @@ import docker
 import pytest
 
 from .conftest import WriteKernelspec
-from .ends import left_below
+from .ends import left_of_kernels
 from .owners import find
 from .server_process import eventually
 
@@ -129,11 +129,7 @@ def test_what_a_dead_server_had_begun_is_finished(
     kernel_id = killed_in(verb, where, folder)
     if outcome != GONE:
         assert adopted(kernel_id) == outcome
-    ours = runtime_dir / "container-provisioner"
     eventually(
-        lambda: (
-            find(docker_client, kernel_id) is None
-            and not [path for path in left_below(runtime_dir) if path.is_relative_to(ours)]
-        ),
+        lambda: find(docker_client, kernel_id) is None and not left_of_kernels(runtime_dir),
         "everything of the kernel to go",
     )

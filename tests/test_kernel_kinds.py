@@ -103,15 +103,6 @@ async def test_program_beside_the_kernelspec(
     assert "Read-only" in await kernel.run("open('/run/kernel/resources/new', 'w')")
 
 
-async def test_a_bash_kernel(start_kernel: StartKernel):
-    kernel = await start_kernel(
-        image=IMAGE,
-        argv=["python3", "-m", "bash_kernel", "-f", "{connection_file}"],
-        spec={"language": "bash"},
-    )
-    assert await kernel.run("x=6; echo $((x * 7))") == "42\n"
-
-
 @pytest.mark.parametrize("transport", ["tcp", "network"])
 async def test_a_kernel_that_is_not_python_and_speaks_tcp_only(
     start_kernel: StartKernel, transport: str

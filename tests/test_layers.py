@@ -17,9 +17,15 @@ LAYERS = [
     ["errors", "labels", "exits"],
     ["spec", "policy", "command", "connection", "environment", "workspace"],
     ["engine", "transports", "store"],
-    ["host_environment", "image", "root", "handle", "definition", "naming"],
+    [
+        *("host_environment", "pulling", "stages"),
+        *("image", "root", "handle", "definition", "naming", "internal_network"),
+    ],
     ["adoptable", "greeting", "adoption", "guard", "ownership"],
-    ["preparation", "creation", "warm", "making_way", "launcher"],
+    [
+        *("preparation", "creation", "warm", "making_way", "launcher"),
+        *("leftover_files", "pruning"),
+    ],
     [
         "turns",
         "launch_request",
@@ -29,7 +35,7 @@ LAYERS = [
         "spared_file",
         "provisioner",
     ],
-    ["attached", "templates", "server", "cli", "__main__"],
+    ["attached", "templates", "building", "kernelspecs", "diagnosis", "server", "cli", "__main__"],
 ]
 ADAPTERS = LAYERS[2]
 ORDER = [module for layer in LAYERS for module in layer]
@@ -40,16 +46,22 @@ LIBRARIES = {
     "requests": {"engine"},
     "urllib3": {"engine"},
     "tenacity": {"engine", "naming"},
-    "traitlets": {"trait_types", "config", "container_process", "attached", "server", "cli"},
+    "traitlets": {
+        *("trait_types", "config", "container_process"),
+        *("attached", "diagnosis", "server", "cli"),
+    },
     "jupyter_client": {
         *("container_process", "provisioner", "greeting", "guard"),
-        *("attached", "templates", "server", "cli"),
+        *("attached", "templates", "kernelspecs", "diagnosis", "server", "cli"),
     },
-    "jupyter_core": {"store", "attached"},
+    "jupyter_core": {"store", "attached", "kernelspecs", "diagnosis"},
     "jupyter_server": {"server"},
     "zmq": {"greeting", "guard"},
     "asyncinotify": {"transports"},
+    "packaging": {"diagnosis"},
     "click": {"cli"},
+    "rich": {"cli"},
+    "yaml": {"building"},
 }
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -93,7 +93,7 @@ def test_a_process_that_ends_as_it_should_holds_nothing_either(holder: Hold) -> 
 def test_what_a_holder_says_of_itself_can_be_read_while_it_lives_and_after(holder: Hold) -> None:
     """The engines on which there may be something to remove."""
     one = holder()
-    facts = {"pid": one.process.pid, "program": "-c", "engines": ["unix:///engine.sock"]}
+    facts = {"pid": one.process.pid, "program": "python", "engines": ["unix:///engine.sock"]}
     assert lease_facts(one.lease) == facts
     one.do("lease.uses('unix:///other.sock'); lease.uses('unix:///engine.sock')")
     facts["engines"] = ["unix:///engine.sock", "unix:///other.sock"]

@@ -12,6 +12,7 @@ from container_provisioner.policy import (
     KernelUser,
     Profile,
     Settings,
+    choose_network,
     choose_transport,
     choose_user,
     is_root,
@@ -46,13 +47,30 @@ def test_a_transport_over_a_network_needs_one(transport: str) -> None:
     Settings(transport=transport, network="bridge").check()
 
 
+@pytest.mark.parametrize(
+    ("named", "transport", "profile", "chosen"),
+    [
+        ("", "ipc", "sandbox", "none"),
+        ("", "tcp", "sandbox", "internal"),
+        ("", "network", "sandbox", "none"),  # which is then refused: it wants to be named
+        ("", "tcp", "dev", "bridge"),
+        ("none", "tcp", "sandbox", "none"),
+        ("bridge", "tcp", "sandbox", "bridge"),
+        ("internal", "tcp", "dev", "internal"),
+        ("mine", "ipc", "sandbox", "mine"),
+    ],
+)
+def test_network(named: str, transport: str, profile: str, chosen: str) -> None:
+    assert choose_network(named, transport, PROFILES[profile]) == chosen
+
+
 @pytest.mark.parametrize("network", ["host", "container:abc", "container:"])
 def test_networks_that_reach_loopback_are_refused(network: str) -> None:
     with pytest.raises(ConfigurationError, match=f"network '{network}'"):
         Settings(network=network).check()
 
 
-@pytest.mark.parametrize("network", ["none", "bridge", "my-net", "hosts", "default"])
+@pytest.mark.parametrize("network", ["none", "internal", "bridge", "my-net", "hosts", "default"])
 def test_other_networks_are_fine(network: str) -> None:
     Settings(network=network).check()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from container_provisioner.guard import ask_guard
 from .conftest import WriteKernelspec
 from .ends import until
 from .owners import StartOwner, start_owner_fixture  # noqa: F401 - a fixture
-from .server_process import Channels, Server, eventually, jupyter_server
+from .server_process import Channels, eventually, jupyter_server
 
 pytestmark = pytest.mark.docker
 
@@ -38,14 +36,6 @@ def cut_off(runtime_dir: Path, folder: Path, code: str) -> tuple[str, Session, s
         server.process.kill()
         server.process.wait()
         return kernel_id, channels.session, request
-
-
-@contextmanager
-def opened(server: Server, kernel_id: str, page: Session) -> Iterator[Channels]:
-    """The page's websocket, once more. It numbers its requests on: none has the id of another."""
-    with server.channels(kernel_id, session=page.session) as channels:
-        channels.session = page
-        yield channels
 
 
 def state(kernel_id: str) -> dict[str, Any]:
@@ -91,7 +81,7 @@ def test_a_cell_that_ends_meanwhile_has_ended_for_its_page(runtime_dir: Path, fo
 
     with jupyter_server(runtime_dir, folder) as server:
         assert server.model(kernel_id)["execution_state"] == "idle"
-        with opened(server, kernel_id, page) as channels:
+        with server.channels(kernel_id, page=page) as channels:
             assert channels.until("execute_reply", request)["status"] == "ok"
             channels.run("pass")
             assert printed(channels, request) == "0\n1\n2\n3\n4\n"
@@ -100,7 +90,7 @@ def test_a_cell_that_ends_meanwhile_has_ended_for_its_page(runtime_dir: Path, fo
             assert kinds.count(("iopub", "status")) == 1
             assert kinds.count(("shell", "execute_reply")) == 1
         for later in (page, Session()):
-            with opened(server, kernel_id, later) as channels:
+            with server.channels(kernel_id, page=later) as channels:
                 assert channels.run("print(n)") == "4\n"
                 assert of_request(channels, request) == []
         assert server.delete(kernel_id) == 204
@@ -116,7 +106,7 @@ def test_a_question_that_was_asked_meanwhile_is_answered(runtime_dir: Path, fold
     eventually(lambda: state(kernel_id)["recorded"] > silent, "the question to be asked")
 
     with jupyter_server(runtime_dir, folder) as server:
-        with opened(server, kernel_id, page) as channels:
+        with server.channels(kernel_id, page=page) as channels:
             assert channels.until("input_request", request)["prompt"] == "who?"
             channels.send("input_reply", "stdin", value="Ada")
             assert channels.until("execute_reply", request)["status"] == "ok"
@@ -135,7 +125,7 @@ def test_what_there_was_no_room_for_is_counted(runtime_dir: Path, folder: Path) 
     eventually(lambda: state(kernel_id)["execution_state"] == "idle", "the cell to end")
 
     with jupyter_server(runtime_dir, folder) as server:
-        with opened(server, kernel_id, page) as channels:
+        with server.channels(kernel_id, page=page) as channels:
             channels.until("execute_reply", request)
             channels.run("pass")
             lines = printed(channels, request).splitlines()

@@ -94,8 +94,7 @@ def ids(server: Server) -> list[str]:
     return [model["id"] for model in server.call("GET", "kernels").json()]
 
 
-@pytest.mark.parametrize("name", ["keep", "tcp"])
-@pytest.mark.parametrize("end", [kill, stop])
+@pytest.mark.parametrize(("end", "name"), [(kill, "keep"), (kill, "tcp"), (stop, "tcp")])
 def test_kernels_of_a_server_are_the_next_ones(
     place: Place, name: str, end: Callable[[Server], None], container_of: FindContainer
 ) -> None:
@@ -110,12 +109,12 @@ def test_kernels_of_a_server_are_the_next_ones(
         end(first)
         # What it sent before its end is in the socket; the rest is the next one's to send.
         before = "".join(rest(channels, request))
-        session = channels.session.session
+        page = channels.session
 
     second = place.serve()
     assert ids(second) == [kernel_id]
     assert second.model(kernel_id)["execution_state"] == "busy"
-    with second.channels(kernel_id, session=session) as channels:
+    with second.channels(kernel_id, page=page) as channels:
         while not printed(channels, request).endswith("11\n"):
             channels.until("stream", request)
         assert before + printed(channels, request) == "".join(f"{n}\n" for n in range(12))

@@ -23,7 +23,8 @@ from .test_kernels import (  # noqa: F401
     test_what_the_kernel_process_writes_is_in_the_engines_log,
 )
 from .test_messages import (  # noqa: F401
-    kernel,
+    IPC,
+    TCP,
     test_a_breakpoint_is_hit_and_continued,
     test_a_comm_opened_by_the_front_end_carries_buffers,
     test_a_shutdown_message_alone_ends_the_kernel,
@@ -40,6 +41,15 @@ from .test_signals import (  # noqa: F401
 )
 
 pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(params=["ipc", "tcp-restarted"])
+async def kernel(request: pytest.FixtureRequest, start_kernel: StartKernel) -> Kernel:
+    """Half of those that are tried cold: a channel does not know how its kernel came to be."""
+    started = await start_kernel(**(IPC if request.param == "ipc" else TCP))
+    if request.param.endswith("restarted"):
+        await started.restart()
+    return started
 
 
 @pytest.fixture

@@ -10,15 +10,18 @@ import docker
 import pytest
 
 from container_provisioner import labels
-from container_provisioner.store import Offers, leases, place_id
+from container_provisioner.store import leases, place_id
 from container_provisioner.warm import pool
 
 from .conftest import WriteKernelspec
-from .ends import left_below, until
-from .keepers import (  # noqa: F401 - a fixture
+from .ends import until
+from .keepers import (  # noqa: F401 - two are fixtures
+    SETTLED_SECONDS,
     StartKeeper,
     container_of,
+    nothing_stays_fixture,
     start_keeper_fixture,
+    waiting,
 )
 from .owners import StartOwner, start_owner_fixture  # noqa: F401 - a fixture
 from .pools import OpenPool, is_warm, warm_pool_fixture  # noqa: F401 - a fixture
@@ -28,25 +31,7 @@ from .test_half_done import adopted, killed_in
 pytestmark = pytest.mark.docker
 
 Containers = Callable[[], list[str]]
-SETTLED_SECONDS = 20.0
-
-
-def waiting() -> list[str]:
-    return [offer.name for offer in Offers().all()]
-
-
-def nothing_left(our_containers: Containers, runtime_dir: Path) -> None:
-    eventually(
-        lambda: not our_containers() and not of_kernels(runtime_dir),
-        "everything to go",
-        SETTLED_SECONDS,
-    )
-
-
-def of_kernels(runtime_dir: Path) -> list[Path]:
-    """Not connection files of managers that were killed: those are Jupyter's."""
-    ours = runtime_dir / "container-provisioner"
-    return [path for path in left_below(runtime_dir) if path.is_relative_to(ours)]
+NothingStays = Callable[[], None]
 
 
 # -- the keeper --------------------------------------------------------------------------------
@@ -58,7 +43,7 @@ def test_what_waits_ends_with_its_keeper_and_what_was_claimed_goes_on(
     start_owner: StartOwner,
     docker_client: docker.DockerClient,
     our_containers: Containers,
-    runtime_dir: Path,
+    nothing_stays: NothingStays,
 ) -> None:
     kernelspec()
     keeper = start_keeper("contained", "--size", "2")
@@ -74,7 +59,7 @@ def test_what_waits_ends_with_its_keeper_and_what_was_claimed_goes_on(
     assert our_containers() == [claimed]
     assert container_of(docker_client, owner.kernel_id).status == "running"
     owner.die()
-    nothing_left(our_containers, runtime_dir)
+    nothing_stays()
 
 
 @pytest.mark.parametrize("state", ["created", "running"])
@@ -82,8 +67,7 @@ def test_a_keeper_dies_while_a_container_gets_warm(
     kernelspec: WriteKernelspec,
     start_keeper: StartKeeper,
     docker_client: docker.DockerClient,
-    our_containers: Containers,
-    runtime_dir: Path,
+    nothing_stays: NothingStays,
     state: str,
 ) -> None:
     kernelspec()
@@ -97,7 +81,7 @@ def test_a_keeper_dies_while_a_container_gets_warm(
     eventually(is_made, "a container")
     keeper.kill()
     assert waiting() == []
-    nothing_left(our_containers, runtime_dir)
+    nothing_stays()
 
 
 def test_a_kept_kernel_that_was_claimed_goes_on_without_its_keeper_and_its_owner(
@@ -106,7 +90,7 @@ def test_a_kept_kernel_that_was_claimed_goes_on_without_its_keeper_and_its_owner
     start_owner: StartOwner,
     docker_client: docker.DockerClient,
     our_containers: Containers,
-    runtime_dir: Path,
+    nothing_stays: NothingStays,
 ) -> None:
     """F2: it was a container of the keeper's once, and its labels still say so."""
     for name in ("contained", "keep"):
@@ -122,7 +106,7 @@ def test_a_kept_kernel_that_was_claimed_goes_on_without_its_keeper_and_its_owner
     eventually(lambda: not leases(), "the guard to be done with both", SETTLED_SECONDS)
     assert container_of(docker_client, owner.kernel_id).status == "running"
     assert adopted(owner.kernel_id) == "1\n"
-    nothing_left(our_containers, runtime_dir)
+    nothing_stays()
 
 
 # -- the claimer -------------------------------------------------------------------------------
@@ -144,7 +128,7 @@ async def test_a_claimer_dies_at_any_step(
     warm_pool: OpenPool,
     docker_client: docker.DockerClient,
     our_containers: Containers,
-    runtime_dir: Path,
+    nothing_stays: NothingStays,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     where: str,
@@ -168,15 +152,14 @@ async def test_a_claimer_dies_at_any_step(
     assert is_warm(other, docker_client)
     assert await other.run("print(6 * 7)") == "42\n"
     await opened.end()
-    await asyncio.to_thread(nothing_left, our_containers, runtime_dir)
+    await asyncio.to_thread(nothing_stays)
 
 
 @pytest.mark.parametrize("where", STEPS[-2:])
 def test_a_kept_kernel_is_kept_once_it_is_claimed(
     kernelspec: WriteKernelspec,
     start_keeper: StartKeeper,
-    our_containers: Containers,
-    runtime_dir: Path,
+    nothing_stays: NothingStays,
     folder: Path,
     where: str,
 ) -> None:
@@ -187,15 +170,14 @@ def test_a_kept_kernel_is_kept_once_it_is_claimed(
     kernel_id = killed_in("start", where, folder)
     keeper.kill()
     assert adopted(kernel_id) == "None\n"
-    nothing_left(our_containers, runtime_dir)
+    nothing_stays()
 
 
 @pytest.mark.parametrize("where", STEPS[:4])
 def test_both_die_at_once(
     kernelspec: WriteKernelspec,
     start_keeper: StartKeeper,
-    our_containers: Containers,
-    runtime_dir: Path,
+    nothing_stays: NothingStays,
     folder: Path,
     where: str,
 ) -> None:
@@ -204,5 +186,5 @@ def test_both_die_at_once(
     keeper.full("keep: 1 of 1 warm")
     killed_in("start", where, folder)
     keeper.kill()
-    nothing_left(our_containers, runtime_dir)
+    nothing_stays()
     assert waiting() == []

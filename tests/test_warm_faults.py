@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from .pools import OpenPool, Pool, is_warm, warm_pool_fixture  # noqa: F401 - a 
 pytestmark = pytest.mark.docker
 
 Containers = Callable[[], list[str]]
+AllIsWell = Callable[[Pool], Awaitable[None]]
 FAULTS = {
     "killed": lambda container: container.kill(),
     "removed": lambda container: container.remove(force=True),
@@ -34,23 +35,27 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claiming, "ANSWER_SECONDS", 0.5)
 
 
-async def all_is_well(opened: Pool, our_containers: Containers, runtime_dir: Path) -> None:
+@pytest.fixture
+def all_is_well(our_containers: Containers, runtime_dir: Path) -> AllIsWell:
     """The pool fills again; there are its containers and the kernels', and in the end nothing."""
-    await opened.full()
-    kernels = [labels.container_name(kernel.manager.kernel_id) for kernel in opened.kernels]
-    waiting = [offer.name for offer in opened.waiting]
-    await until(lambda: sorted(our_containers()) == sorted(kernels + waiting))
-    await opened.end()
-    assert our_containers() == []
-    assert left_below(runtime_dir) == []
+
+    async def check(opened: Pool) -> None:
+        await opened.full()
+        kernels = [labels.container_name(kernel.manager.kernel_id) for kernel in opened.kernels]
+        waiting = [offer.name for offer in opened.waiting]
+        await until(lambda: sorted(our_containers()) == sorted(kernels + waiting))
+        await opened.end()
+        assert our_containers() == []
+        assert left_below(runtime_dir) == []
+
+    return check
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_start_goes_on_when_the_one_that_waits_does_not_work(
     warm_pool: OpenPool,
     docker_client: docker.DockerClient,
-    our_containers: Containers,
-    runtime_dir: Path,
+    all_is_well: AllIsWell,
     fault: str,
 ) -> None:
     opened = await warm_pool()
@@ -60,15 +65,14 @@ async def test_a_start_goes_on_when_the_one_that_waits_does_not_work(
     assert kernel.container_id != offer.container_id
     assert await kernel.run("print(6 * 7)") == "42\n"
     assert not KernelDirectory.of(offer.name).exists()
-    await all_is_well(opened, our_containers, runtime_dir)
+    await all_is_well(opened)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_start_goes_on_when_the_one_that_it_claims_dies_meanwhile(
     warm_pool: OpenPool,
     docker_client: docker.DockerClient,
-    our_containers: Containers,
-    runtime_dir: Path,
+    all_is_well: AllIsWell,
     monkeypatch: pytest.MonkeyPatch,
     fault: str,
 ) -> None:
@@ -87,15 +91,14 @@ async def test_a_start_goes_on_when_the_one_that_it_claims_dies_meanwhile(
     assert await kernel.run("print(6 * 7)") == "42\n"
     assert not KernelDirectory.of(offer.name).exists()
     monkeypatch.undo()
-    await all_is_well(opened, our_containers, runtime_dir)
+    await all_is_well(opened)
 
 
 @pytest.mark.parametrize("restart_mode", ["in-place", "recreate"])
 async def test_a_kernel_that_dies_before_its_first_reply_can_be_restarted(
     warm_pool: OpenPool,
     docker_client: docker.DockerClient,
-    our_containers: Containers,
-    runtime_dir: Path,
+    all_is_well: AllIsWell,
     restart_mode: str,
 ) -> None:
     opened = await warm_pool(restart_mode=restart_mode)
@@ -109,15 +112,14 @@ async def test_a_kernel_that_dies_before_its_first_reply_can_be_restarted(
     assert await kernel.run("print(6 * 7)") == "42\n"
     assert is_warm(kernel, docker_client)
     assert (kernel.container_id == claimed) == (restart_mode == "in-place")
-    await all_is_well(opened, our_containers, runtime_dir)
+    await all_is_well(opened)
 
 
 @pytest.mark.parametrize("fault", ["killed", "removed"])
 async def test_one_that_dies_while_it_waits_is_replaced(
     warm_pool: OpenPool,
     docker_client: docker.DockerClient,
-    our_containers: Containers,
-    runtime_dir: Path,
+    all_is_well: AllIsWell,
     fault: str,
 ) -> None:
     """Though nobody wants it."""
@@ -126,7 +128,7 @@ async def test_one_that_dies_while_it_waits_is_replaced(
     FAULTS[fault](docker_client.containers.get(offer.container_id))
     await until(lambda: [other.name for other in opened.waiting] not in ([], [offer.name]))
     assert not KernelDirectory.of(offer.name).exists()
-    await all_is_well(opened, our_containers, runtime_dir)
+    await all_is_well(opened)
 
 
 # -- an image that changes under its name ------------------------------------------------------
@@ -155,7 +157,6 @@ async def test_an_image_that_has_changed_under_its_name_is_never_an_old_kernels(
     warm_pool: OpenPool,
     docker_client: docker.DockerClient,
     our_containers: Containers,
-    runtime_dir: Path,
     tag: str,
 ) -> None:
     """A launch looks at the image itself: it does not rely on the keeper's having noticed."""
@@ -174,7 +175,7 @@ async def test_what_waits_of_the_old_image_makes_way(
     warm_pool: OpenPool,
     docker_client: docker.DockerClient,
     our_containers: Containers,
-    runtime_dir: Path,
+    all_is_well: AllIsWell,
     monkeypatch: pytest.MonkeyPatch,
     tag: str,
 ) -> None:
@@ -189,7 +190,7 @@ async def test_what_waits_of_the_old_image_makes_way(
     kernel = await opened.start()
     assert is_warm(kernel, docker_client)
     assert await kernel.run("import os; print(os.environ['ANOTHER'])") == "image\n"
-    await all_is_well(opened, our_containers, runtime_dir)
+    await all_is_well(opened)
 
 
 async def test_an_image_that_is_removed_empties_the_pool(

@@ -5,24 +5,20 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import docker
 import pytest
 
 from container_provisioner import labels
-from container_provisioner.store import Offers
 
 from .conftest import WriteKernelspec
 from .ends import left_below
-from .keepers import container_of
+from .keepers import container_of, nothing_stays_fixture, waiting  # noqa: F401 - a fixture
 from .server_process import Server, eventually, jupyter_server
 
 pytestmark = pytest.mark.docker
 
-SETTLED_SECONDS = 15.0
 Containers = Callable[[], list[str]]
-Serve = Callable[..., Any]
 
 
 @pytest.fixture
@@ -34,10 +30,6 @@ def server(kernelspec: WriteKernelspec, runtime_dir: Path, folder: Path) -> Iter
     with jupyter_server(runtime_dir, folder, *options) as running:
         full(1)
         yield running
-
-
-def waiting() -> list[str]:
-    return [offer.name for offer in Offers().all()]
 
 
 def full(number: int) -> None:
@@ -114,7 +106,7 @@ def test_restarts_are_warm(
 
 @pytest.mark.parametrize("moment", ["at-once", "full", "claimed"])
 def test_a_server_that_is_killed_leaves_nothing(
-    server: Server, our_containers: Containers, runtime_dir: Path, moment: str
+    server: Server, nothing_stays: Callable[[], None], moment: str
 ) -> None:
     if moment != "full":
         notebook(server, "first.ipynb")
@@ -122,15 +114,7 @@ def test_a_server_that_is_killed_leaves_nothing(
         full(1)
     server.process.send_signal(signal.SIGKILL)
     server.process.wait()
-    ours = runtime_dir / "container-provisioner"
-    eventually(
-        lambda: (
-            our_containers() == []
-            and not [path for path in left_below(runtime_dir) if path.is_relative_to(ours)]
-        ),
-        "everything to go",
-        SETTLED_SECONDS,
-    )
+    nothing_stays()
     assert waiting() == []
 
 

@@ -16,10 +16,11 @@ from ..engine.find import close_engines
 from ..errors import ConfigurationError, ContainerProvisionerError
 from ..templates import provisioner_of, template
 from ..warm import WarmPool
+from .completion import complete_kernelspec
 
 
 @click.command()
-@click.argument("kernel")
+@click.argument("kernel", shell_complete=complete_kernelspec)
 @click.option(
     "--size",
     type=click.IntRange(min=1),

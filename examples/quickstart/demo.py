@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,16 +30,23 @@ SECRET = "QUICKSTART_SECRET"  # in our environment, and nothing the notebook sho
 ROUNDS = 5
 
 
-def install_kernelspecs(kernels: Path) -> None:
-    """Beside the example's kernelspec a local one; JUPYTER_PATH leads there, for us only."""
-    container = json.loads((HERE / "kernel.json").read_text())
-    local = {**container, "display_name": "Python (local)"}
+def command(*arguments: str) -> None:
+    """Type it, as it were: ``jupyter container-kernel …``."""
+    print(f"$ jupyter container-kernel {' '.join(arguments)}", flush=True)
+    subprocess.run([sys.executable, "-m", "container_provisioner", *arguments], check=True)
+    print(flush=True)
+
+
+def install_kernelspecs(prefix: Path) -> None:
+    """One whose kernels run in containers, and a local one; JUPYTER_PATH leads there, for us."""
+    command("install", "--prefix", str(prefix), "--name", "container")
+    kernels = prefix / "share" / "jupyter" / "kernels"
+    local = json.loads((kernels / "container" / "kernel.json").read_text())
     local["metadata"] = {"kernel_provisioner": {"provisioner_name": "local-provisioner"}}
     # Over TCP, a local kernel's default, ipykernel warns that nothing is encrypted: no news here.
-    local["argv"] = [*container["argv"], "--log-level=ERROR"]
-    for name, spec in {"container": container, "local": local}.items():
-        (kernels / name).mkdir(parents=True)
-        (kernels / name / "kernel.json").write_text(json.dumps(spec))
+    local["argv"].append("--log-level=ERROR")
+    (kernels / "local").mkdir()
+    (kernels / "local" / "kernel.json").write_text(json.dumps(local))
 
 
 def run_notebook(kernel_name: str) -> tuple[str, dict[str, Any], str]:
@@ -53,6 +61,9 @@ def run_notebook(kernel_name: str) -> tuple[str, dict[str, Any], str]:
     )
     kernel_ids: list[str] = []
     client.on_notebook_start = lambda **_: kernel_ids.append(str(client.km.kernel_id))
+    client.on_cell_start = lambda cell_index, **_: (  # its kernel runs
+        command("ps") if cell_index == len(notebook.cells) - 1 else None
+    )
     client.execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     text = "".join(output.text for output in outputs if output.output_type == "stream")
@@ -106,8 +117,8 @@ def containers_of(kernel_ids: list[str]) -> list[str]:
 def main() -> int:
     os.environ[SECRET] = "not for the notebook"
     with tempfile.TemporaryDirectory() as scratch:
-        install_kernelspecs(Path(scratch, "kernels"))
-        os.environ["JUPYTER_PATH"] = scratch
+        os.environ["JUPYTER_PATH"] = f"{scratch}/share/jupyter"
+        install_kernelspecs(Path(scratch))
 
         print("What the notebook printed, in a container\n")
         text, facts, kernel_id = run_notebook("container")

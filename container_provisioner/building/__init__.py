@@ -1,0 +1,25 @@
+"""Images with kernels: what they are built from, upon which base, and with whose network.
+
+`folder_recipe` and `shipped_recipe` say what is to be built, `ensure_base` finds or makes what it
+stands on, and `build_request` puts it together for the engine.
+"""
+
+from __future__ import annotations
+
+from ..engine.build_context import check_image_name
+from .base import ensure_base
+from .host_network import HostNetwork
+from .recipe import Recipe, shipped_images, shipped_recipe
+from .request import build_request
+from .sources import folder_recipe
+
+__all__ = [
+    "HostNetwork",
+    "Recipe",
+    "build_request",
+    "check_image_name",
+    "ensure_base",
+    "folder_recipe",
+    "shipped_images",
+    "shipped_recipe",
+]

@@ -1,0 +1,70 @@
+"""The image that a recipe stands on: there, pulled, or made of Debian's packages."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from ..engine.calls import Engine
+from ..errors import BuildFailed, ImageMissing, PullFailed
+from .debian import SUITE, NoRootFilesystem, Notice, root_filesystem
+from .recipe import Recipe
+
+DEBIAN_IMAGE = f"container-provisioner/debian-python:{SUITE}"
+DEBIAN_PACKAGES = ("python3", "python3-venv")
+
+Pull = Callable[[str], Awaitable[None]]
+"""Fetches an image. Raises `PullFailed`."""
+
+
+async def ensure_base(
+    engine: Engine, recipe: Recipe, base: str, *, pull: Pull, notice: Notice
+) -> str:
+    """The name of the base to build on, which the engine has now.
+
+    `base` is what the user chose: nothing else is taken then. Empty: the recipe's own, for which
+    Debian's Python can stand in. `notice` is told what the user did not ask for. Raises
+    `BuildFailed`, with each way that was tried.
+    """
+    wanted = base or recipe.base
+    if await _is_there(engine, wanted):
+        return wanted
+    try:
+        await pull(wanted)
+    except PullFailed as exc:
+        tried = [f"{wanted} is not on the engine and could not be pulled ({exc.explanation})"]
+    else:
+        return wanted
+    if recipe.debian_will_do and not base:
+        notice(f"{wanted} could not be pulled; {DEBIAN_IMAGE} stands in for it.")
+        try:
+            await _ensure_debian(engine, notice)
+        except NoRootFilesystem as exc:
+            tried.append(f"{DEBIAN_IMAGE} could not be made of Debian's packages ({exc})")
+        else:
+            return DEBIAN_IMAGE
+    raise BuildFailed(
+        recipe.image,
+        f"it needs a base image. Tried: {'; '.join(tried)}. Load one into the engine, or name "
+        f"another with --base: an image with {recipe.base_needs}.",
+    )
+
+
+async def _is_there(engine: Engine, image: str) -> bool:
+    try:
+        await engine.inspect_image(image)
+    except ImageMissing:
+        return False
+    return True
+
+
+async def _ensure_debian(engine: Engine, notice: Notice) -> None:
+    if await _is_there(engine, DEBIAN_IMAGE):
+        return
+    with tempfile.TemporaryDirectory(prefix="debian-") as scratch:
+        tarball = Path(scratch, "root.tar")
+        await root_filesystem(tarball, packages=DEBIAN_PACKAGES, notice=notice)
+        archive = await asyncio.to_thread(tarball.read_bytes)
+    await engine.import_image(DEBIAN_IMAGE, archive, {})

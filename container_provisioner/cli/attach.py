@@ -1,0 +1,100 @@
+"""``attach``: a console on a running kernel."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any
+
+import click
+from jupyter_client.blocking.client import BlockingKernelClient
+
+from ..errors import ConfigurationError, ContainerProvisionerError, KernelDied
+from .asking import run, the_engine
+from .control import check_ours, connection_info, send_signal
+from .kernels import ListedKernel, complete_kernel, find_kernel, list_kernels
+
+
+@click.command()
+@click.argument("kernel", shell_complete=complete_kernel)
+@click.option("--run", "code", metavar="CODE", help="Run this and end, instead of a console.")
+def attach(kernel: str, code: str | None) -> None:
+    """Open a console on a running kernel. Needs jupyter_console.
+
+    Whoever has the kernel keeps it: this is a second front end. Ctrl-C interrupts what was entered
+    here. Ctrl-D or 'exit' leaves, and the kernel goes on.
+
+    With --run, and with code on standard input that is no terminal, the code is run once, when the
+    kernel has nothing else to do. What it prints is printed; the exit code is 1 when it ends in an
+    error.
+    """
+    if code is None and not sys.stdin.isatty():
+        code = sys.stdin.read()
+    found, info = run(_find(kernel))
+    if code is not None:
+        _run_code(found, info, code)
+        return
+    try:
+        from .console import open_console
+    except ImportError as exc:
+        raise ConfigurationError(
+            "A console needs jupyter_console: 'pip install jupyter_console'. (Without it, "
+            f"'--run CODE' works. {exc})"
+        ) from exc
+    open_console(info, lambda: interrupt(found))
+
+
+async def _find(name: str) -> tuple[ListedKernel, Any]:
+    engine = await the_engine()
+    kernel = find_kernel(await list_kernels(engine), name)
+    check_ours(kernel)
+    try:
+        return kernel, await connection_info(engine, kernel)
+    except ContainerProvisionerError as exc:
+        raise exc.about(kernel.kernel_id) from exc.__cause__
+
+
+def interrupt(kernel: ListedKernel) -> None:
+    """As ``kill --signal INT``."""
+
+    async def send() -> None:
+        await send_signal(await the_engine(), kernel, signal.SIGINT)
+
+    run(send())
+
+
+def _run_code(kernel: ListedKernel, info: Any, code: str) -> None:
+    client = BlockingKernelClient()
+    client.load_connection_info(info)
+    client.start_channels()
+    begun = False
+
+    def show(message: dict[str, Any]) -> None:
+        nonlocal begun
+        begun = True
+        _show(message)
+
+    try:
+        client.wait_for_ready()
+        reply = client.execute_interactive(code, allow_stdin=False, output_hook=show)
+    except KeyboardInterrupt:
+        if False:
+            interrupt(kernel)
+        raise click.Abort from None
+    except RuntimeError as exc:
+        raise KernelDied(f"It does not answer: {exc}.").about(kernel.kernel_id) from exc
+    finally:
+        client.stop_channels()
+    if reply["content"]["status"] != "ok":
+        raise click.exceptions.Exit(1)
+
+
+def _show(message: dict[str, Any]) -> None:
+    """As a terminal would have it: text, each on the stream where it belongs."""
+    kind, content = message["msg_type"], message["content"]
+    if kind == "stream":
+        click.echo(content["text"], nl=False, err=content["name"] == "stderr")
+    elif kind in ("display_data", "execute_result"):
+        click.echo(content["data"].get("text/plain", ""))
+    elif kind == "error":
+        click.echo("\n".join(content["traceback"]), err=True)

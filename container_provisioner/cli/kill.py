@@ -1,0 +1,66 @@
+"""``kill``: end kernels for good, or send them a signal."""
+
+from __future__ import annotations
+
+import signal
+from functools import partial
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from ..engine.calls import Engine
+from . import control
+from .choosing import for_each, several_kernels
+from .kernels import ListedKernel
+
+
+class SignalName(click.ParamType):  # type: ignore[type-arg] # older ones are not generic
+    """``INT``, ``SIGINT`` or ``2``, as for ``kill`` and ``docker kill``."""
+
+    name = "signal"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> signal.Signals:
+        try:
+            text = str(value).upper().removeprefix("SIG")
+            return signal.Signals(int(text)) if text.isdecimal() else signal.Signals[f"SIG{text}"]
+        except (KeyError, ValueError):
+            self.fail(f"{value!r} is no signal, such as INT, TERM, USR1 or 2.", param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        names = [known.name.removeprefix("SIG") for known in signal.Signals]
+        return [CompletionItem(name) for name in names if name.startswith(incomplete.upper())]
+
+
+@click.command()
+@several_kernels
+@click.option(
+    "--signal",
+    "-s",
+    "signum",
+    type=SignalName(),
+    metavar="SIGNAL",
+    help="Send this to the kernel's processes instead; INT interrupts the cell that runs.",
+)
+def kill(signum: signal.Signals | None, **options: Any) -> None:
+    """End kernels for good, whoever has them, and remove their containers.
+
+    A Jupyter Server that has the kernel is asked to shut it down, and its front ends see that. A
+    kernel that was kept and that nobody has is shut down as well. Any other program that has it
+    sees its kernel die. Prints the kernels' ids.
+
+    With --signal nothing more is done than sending it. A kernel that dies of it is started again by
+    a server that has it.
+    """
+    if signum is None:
+        for_each(control.end, "Kill", **options)
+    else:
+        for_each(partial(_send, signum=signum), f"Send {signum.name} to", **options)
+
+
+async def _send(engine: Engine, kernel: ListedKernel, *, signum: signal.Signals) -> str:
+    return await control.send_signal(engine, kernel, signum)

@@ -1,0 +1,152 @@
+"""A kernel that is started as any front end would start it, and looked at from both sides."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
+from traitlets import TraitError
+
+from ..config import ContainerSettings
+from ..errors import ConfigurationError, ContainerProvisionerError
+from ..exits import format_size
+from ..kernelspecs import PROVISIONER, Trial, trial, trial_manager
+from ..policy import INTERNAL, Settings
+from .finding import Finding
+
+# Code that writes two files, by the language that a kernelspec names.
+_WRITES = {
+    "python": ("open('written', 'w')", "import os; open(os.path.expanduser('~/.written'), 'w')"),
+    "r": ("stopifnot(file.create('written'))", "stopifnot(file.create('~/.written'))"),
+    "bash": ("touch written", "touch ~/.written"),
+}
+_SECONDS = 30.0
+
+
+async def examine_kernel(kernel_name: str = "") -> AsyncIterator[Finding]:
+    """Of that kernelspec; without a name, of this host's Python with the settings of `environ`.
+
+    Its ``workspace`` is read-write here, whatever the kernelspec says, so that it can be seen whose
+    files the kernel writes. Raises `NoSuchKernel`, and `ConfigurationError` for a kernelspec of
+    another provisioner. Nothing is left.
+    """
+    kernel = trial_manager(kernel_name or NATIVE_KERNEL_NAME)
+    spec: Any = kernel.kernel_spec
+    stanza = spec.metadata.get("kernel_provisioner", {})
+    if kernel_name and stanza.get("provisioner_name") != PROVISIONER:
+        raise ConfigurationError(
+            f"Kernelspec {kernel_name!r} does not name this provisioner in its metadata, so its "
+            "kernels do not run in containers. 'jupyter container-kernel install' wraps it."
+        )
+    config = stanza.get("config", {}) if kernel_name else {}
+    try:
+        settings = ContainerSettings(**config).settings()
+    except (TraitError, ConfigurationError) as exc:
+        yield Finding(
+            subject="settings",
+            outcome="problem",
+            says=str(exc),
+            cure=f"Correct the stanza in {spec.resource_dir}/kernel.json"
+            if config
+            else "Correct the variable CONTAINER_PROVISIONER_… that sets it.",
+        )
+        return
+    for finding in _policy(settings):
+        yield finding
+    config = {**config, "workspace": "rw", "on_server_exit": "stop"}
+    spec.metadata["kernel_provisioner"] = {"provisioner_name": PROVISIONER, "config": config}
+    try:
+        async with trial(kernel, settings.start_timeout) as tried:
+            for finding in _answer(tried, settings):
+                yield finding
+            async for finding in _files(tried, spec.language.lower()):
+                yield finding
+    except ContainerProvisionerError as exc:
+        yield Finding(subject="kernel", outcome="problem", says=str(exc))
+
+
+def _policy(settings: Settings) -> Iterator[Finding]:
+    """What the settings let a kernel do; each step out of the sandbox is a note."""
+    limits = settings.limits
+    memory = format_size(limits.memory) if limits.memory else "any amount"
+    root = "read-only" if settings.read_only else "that can be written"
+    yield Finding(
+        subject="settings",
+        outcome="ok",
+        says=f"profile {settings.profile}: network {settings.network}, notebook's folder "
+        f"{settings.workspace}, root filesystem {root}, {memory} of memory, "
+        f"{limits.pids or 'any number of'} processes",
+    )
+    steps_out = {
+        "the kernel reaches what this machine reaches (network)": settings.network
+        not in ("none", INTERNAL),
+        "the kernel may be root (allow_root)": settings.allow_root,
+        "one notebook can use up this machine's memory (memory_limit)": not limits.memory,
+        "nothing stops a fork bomb (pids_limit)": not limits.pids,
+        "further folders are mounted (mounts)": bool(settings.mounts),
+    }
+    for words, is_so in steps_out.items():
+        if is_so:
+            yield Finding(subject="policy", outcome="note", says=words)
+
+
+def _answer(tried: Trial, settings: Settings) -> Iterator[Finding]:
+    facts = tried.facts
+    why = "as the settings say" if settings.transport != "ipc" else "the engine is on this host"
+    yield Finding(subject="transport", outcome="ok", says=f"{facts.transport or 'ipc'}: {why}")
+    language = tried.info.get("language_info", {})
+    yield Finding(
+        subject="kernel",
+        outcome="ok",
+        says=f"{language.get('name', 'it')} {language.get('version', '')} answered after "
+        f"{tried.seconds:.2f} s, in {facts.identity.image}",
+    )
+
+
+async def _files(tried: Trial, language: str) -> AsyncIterator[Finding]:
+    """Whose a file is that the kernel writes, and whether its home takes one."""
+    if language not in _WRITES:
+        yield Finding(
+            subject="files", outcome="note", says=f"not tried: no code for {language or 'it'}"
+        )
+        return
+    into_folder, into_home = _WRITES[language]
+    if words := await _refusal(tried, into_folder):
+        yield Finding(
+            subject="files",
+            outcome="problem",
+            says=f"the kernel cannot write into its notebook's folder: {words}",
+            cure="Set user to the folder's owner, or let the engine map user ids as they are.",
+        )
+    else:
+        yield _owner((tried.folder / "written").stat())
+    if words := await _refusal(tried, into_home):
+        yield Finding(
+            subject="home",
+            outcome="problem",
+            says=f"the kernel's home cannot be written: {words}",
+            cure="Let HOME in the image be a folder of its user's, or leave it unset.",
+        )
+
+
+async def _refusal(tried: Trial, code: str) -> str:
+    reply = await tried.client.execute(code, reply=True, store_history=False, timeout=_SECONDS)
+    content = reply["content"]
+    return "" if content["status"] == "ok" else str(content.get("evalue") or content["status"])
+
+
+def _owner(status: os.stat_result) -> Finding:
+    uid = os.getuid()
+    if uid in (0, status.st_uid):  # root's kernels are somebody else on purpose
+        whose = "you" if status.st_uid == uid else f"uid {status.st_uid}"
+        return Finding(
+            subject="files", outcome="ok", says=f"what the kernel writes belongs to {whose}"
+        )
+    return Finding(
+        subject="files",
+        outcome="problem",
+        says=f"what the kernel writes belongs to uid {status.st_uid}, and you are uid {uid}",
+        cure="Let the engine map user ids as they are (no userns-remap), or set user.",
+    )

@@ -1,0 +1,1 @@
+alert("a script of the image")

@@ -1,0 +1,341 @@
+"""``jupyter container-kernel build``, with a real engine; and what a pull shows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from .conftest import IMAGE, PLAIN_IMAGE, StartKernel
+from .connect_proxy import connect_proxy
+from .fake_build import unique_image
+from .own_engine import own_engine
+from .registry import Registry, layer, noise
+
+pytestmark = pytest.mark.docker
+
+COMMAND = (sys.executable, "-m", "container_provisioner")
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
+
+
+@pytest.fixture
+def image(docker_client: docker.DockerClient) -> Iterator[str]:
+    image = unique_image()
+    yield image
+    with contextlib.suppress(docker.errors.ImageNotFound):
+        docker_client.images.remove(image)
+
+
+def is_there(client: docker.DockerClient, image: str) -> bool:
+    return bool(client.images.list(filters={"reference": image}))
+
+
+def nameless(client: docker.DockerClient, word: str) -> list[str]:
+    """The images without a name in whose making the word occurs."""
+    found = []
+    for item in client.api.images(filters={"dangling": True}):
+        try:
+            if any(word in step["CreatedBy"] for step in client.api.history(item["Id"])):
+                found.append(item["Id"])
+        except docker.errors.NotFound:  # somebody else's, gone by now
+            continue
+    return found
+
+
+def write(folder: Path, *lines: str) -> str:
+    (folder / "Dockerfile").write_text("\n".join(lines))
+    return str(folder)
+
+
+# -- what comes with us ------------------------------------------------------------------------
+
+
+async def test_python_is_built_through_the_hosts_proxy_of_which_nothing_is_in_it(
+    image: str, docker_client: docker.DockerClient, tmp_path: Path, start_kernel: StartKernel
+):
+    """The proxy's login, its address and the authorities: not in the history, the variables, the
+    definition or a file of the image, nor in what the command wrote."""
+    marker = uuid.uuid4().hex
+    bundle = tmp_path / "authorities.pem"
+    trusted = os.environ.get("PIP_CERT") or "/etc/ssl/certs/ca-certificates.crt"
+    bundle.write_text(f"# {marker}\n{Path(trusted).read_text()}")
+    with connect_proxy(f"me:password-{marker}") as proxy:
+        built = run(
+            *("build", "python", "--tag", image),
+            HTTPS_PROXY=proxy.url,
+            PIP_CERT=str(bundle),
+        )
+    assert built.returncode == 0, built.stderr
+    assert built.stdout.startswith(f"Built {image} (")
+    assert "pypi.org:443" in proxy.asked
+    secrets = [marker.encode(), f"127.0.0.1:{proxy.port}".encode(), b"host-ca.crt"]
+    assert marker not in built.stdout + built.stderr
+    # The engine's whole answer: layers as tars, the configuration with variables and history.
+    rest = b""
+    for chunk in docker_client.images.get(image).save():
+        assert not [word for word in secrets if word in rest + chunk]
+        rest = chunk[-200:]
+    facts = docker_client.api.inspect_image(image)
+    assert not [word for word in secrets if word.decode() in json.dumps(facts)]
+    assert facts["Config"]["User"] == "1000:1000"
+    assert nameless(docker_client, "host-ca.crt") == []
+    kernel = await start_kernel(image=image)
+    assert "Python" in await kernel.run("import sys; print('Python', sys.prefix)")
+    assert await kernel.run("sys.prefix") == "'/opt/kernel'"
+    await kernel.manager.shutdown_kernel(now=True)
+
+
+def test_a_base_that_cannot_be_had_is_one_error_with_what_was_tried(image: str):
+    failed = run("build", "python", "--tag", image, "--base", "127.0.0.1:9/none:1")
+    assert failed.returncode == 5
+    error = failed.stderr.splitlines()[-1]
+    assert error.startswith(f"Error: Image '{image}' could not be built: it needs a base image.")
+    assert "127.0.0.1:9/none:1 is not on the engine and could not be pulled (" in error
+    assert "with --base: an image with Python 3.10 or newer" in error
+    assert failed.stdout == ""
+
+
+# -- a user's folder ---------------------------------------------------------------------------
+
+
+def test_a_folder_is_built_and_told_of_as_json(
+    image: str, docker_client: docker.DockerClient, tmp_path: Path
+):
+    folder = write(
+        tmp_path,
+        *(f"FROM {PLAIN_IMAGE}", "ARG WORD"),
+        # The engine knows the proxies' variables without an ARG.
+        'RUN test "$WORD" = of-the-shell && test "$HTTPS_PROXY" = http://proxy.invalid:3128',
+    )
+    built = run(
+        *("build", folder, "--tag", image, "--build-arg", "WORD", "--network", "none", "--json"),
+        WORD="of-the-shell",
+        HTTPS_PROXY="http://proxy.invalid:3128",
+    )
+    assert built.returncode == 0, built.stderr
+    result = json.loads(built.stdout)
+    facts = docker_client.api.inspect_image(image)
+    assert result == {
+        "image": image,
+        "id": facts["Id"],
+        "size": facts["Size"],
+        "base": "",
+        "source": "Dockerfile",
+    }
+    assert built.stderr.splitlines() == [
+        f"Building {image} from Dockerfile",
+        f"Step 1 of 3: FROM {PLAIN_IMAGE}",
+        "Step 2 of 3: ARG WORD",
+        'Step 3 of 3: RUN test "$WORD" = of-the-shell && '
+        'test "$HTTPS_PROXY" = http://proxy.invalid:3128',
+    ]
+    assert "proxy.invalid:3128" not in json.dumps([facts["Config"]["Env"]])
+
+
+def test_a_conda_environment_is_built_by_the_bases_conda(
+    image: str, docker_client: docker.DockerClient, tmp_path: Path
+):
+    """No registry has to be there for this: a command of that name stands in for conda."""
+    conda = (
+        'echo "$@" >/build/asked; mkdir -p /opt/kernel/bin; cp environment.yml /opt/kernel;'
+        ' cp /build/asked /opt/kernel; ln -s "$(command -v python3)" /opt/kernel/bin/python'
+    )
+    (tmp_path / "conda").write_text(f"#!/bin/sh\nset -e\n{conda}\n")
+    base_folder = tmp_path / "base"
+    base_folder.mkdir()
+    (tmp_path / "conda").rename(base_folder / "conda")
+    base = f"{image}-conda"
+    (base_folder / "Dockerfile").write_text(
+        f"FROM {IMAGE}\nUSER 0\nCOPY conda /usr/local/bin/conda\n"
+        "RUN chmod +x /usr/local/bin/conda && rm -rf /build\n"
+    )
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "environment.yml").write_text("dependencies:\n- gdal\n")
+    try:
+        assert run("build", str(base_folder), "--tag", base).returncode == 0
+        built = run("build", str(project), "--tag", image, "--base", base)
+        assert built.returncode == 0, built.stderr
+        output = docker_client.containers.run(
+            image, ["cat", "/opt/kernel/asked", "/opt/kernel/environment.yml"], remove=True
+        )
+        asked, *environment = output.decode().splitlines()
+        assert asked == "env create --prefix /opt/kernel --file environment.yml"
+        assert environment == ["dependencies:", "- gdal"]
+    finally:
+        docker_client.images.remove(image, force=True)
+        docker_client.images.remove(base, force=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere"], "is neither a folder nor one of bash, python, r, scipy"),
+        (["python", "--tag", "Not A Name"], "'Not A Name' cannot be the name of an image"),
+        (["python", "--build-arg", "NOT_IN_THIS_SHELL"], "neither NAME=VALUE nor a variable"),
+        (["{folder}"], "nothing to build an image from"),
+        (["{folder}/with", "--base", "x"], "no line 'ARG BASE=…'"),
+    ],
+)
+def test_wrong_arguments_are_told_before_anything_is_done(
+    tmp_path: Path, arguments: list[str], says: str
+):
+    (tmp_path / "with").mkdir()
+    write(tmp_path / "with", "FROM scratch")
+    failed = run("build", *(argument.format(folder=tmp_path) for argument in arguments))
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert says in failed.stderr
+
+
+# -- when it fails -----------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_one_clear_message(tmp_path: Path):
+    """On an engine with little room: the context has some of it, and the layer no more."""
+    (tmp_path / "large").write_bytes(os.urandom(40 * 2**20))
+    write(tmp_path, "FROM scratch", "COPY large /large")
+    with own_engine(disk="64m") as engine:
+        failed = run("--engine-url", engine.url, "build", str(tmp_path), "--tag", "too-large")
+        client = docker.APIClient(base_url=engine.url, version="1.41")
+        assert (client.images(all=True), client.containers(all=True)) == ([], [])
+        client.close()
+    assert failed.returncode == 5
+    error = failed.stderr.splitlines()[-1]
+    assert error.startswith("Error: Image 'too-large' could not be built: step 2 of 2, 'COPY")
+    assert "the engine's disk is full. 'docker system df'" in error
+
+
+def test_ctrl_c_in_a_build_leaves_nothing(
+    image: str, docker_client: docker.DockerClient, tmp_path: Path
+):
+    word = uuid.uuid4().hex
+    folder = write(tmp_path, f"FROM {PLAIN_IMAGE}", f"RUN : {word}", f"RUN sleep 60; : {word}")
+    ended = interrupted(["build", folder, "--tag", image], when="Step 3 of 3")
+    assert ended.returncode == 130
+    assert ended.stderr.splitlines()[-2:] == [f"Interrupted: {image} was not built.", ""]
+    assert not is_there(docker_client, image)
+    assert nameless(docker_client, word) == []
+    assert not [c for c in docker_client.api.containers(all=True) if word in c["Command"]]
+
+
+def interrupted(arguments: list[str], *, when: str) -> subprocess.CompletedProcess[str]:
+    """Ctrl-C at that line."""
+    command = subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert command.stderr is not None
+    seen = ""
+    for line in command.stderr:
+        seen += line
+        if when in line:
+            break
+    command.send_signal(signal.SIGINT)
+    stdout, stderr = command.communicate(timeout=60)
+    return subprocess.CompletedProcess(arguments, command.returncode, stdout, seen + stderr)
+
+
+# -- pulls -------------------------------------------------------------------------------------
+
+
+def on_a_terminal(arguments: list[str], act: Any = None) -> tuple[int, str]:
+    """Exit code, and what a terminal of 100 columns got from standard error."""
+    ours, theirs = pty.openpty()
+    command = subprocess.Popen(
+        [*COMMAND, *arguments],
+        env={**os.environ, "COLUMNS": "100", "TERM": "xterm"},
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    if act is not None:
+        act(command)
+    parts = []
+    while True:
+        try:
+            parts.append(os.read(ours, 65536))
+        except OSError:  # the last of them has closed it
+            break
+    os.close(ours)
+    return command.wait(60), b"".join(parts).decode()
+
+
+def test_the_pull_of_a_base_is_told_in_lines_and_drawn_on_a_terminal(
+    registry: Registry, docker_client: docker.DockerClient, tmp_path: Path, image: str
+):
+    bases = [registry.add(noise(), layer({"a": b"a"})) for _ in "12"]
+    for base in bases:
+        write(tmp_path, f"ARG BASE={base}", "FROM ${BASE}", "COPY Dockerfile /")
+        arguments = ["build", str(tmp_path), "--tag", image]
+        if base == bases[0]:
+            built = run(*arguments)
+            assert built.returncode == 0, built.stderr
+            lines = built.stderr.splitlines()
+            assert lines[1] == f"Pulling {base}…"
+            assert lines[2].startswith(f"Pulled {base} (2 layers, 0 MB) in ")
+            assert "\x1b" not in built.stderr
+        else:
+            status, shown = on_a_terminal(arguments)
+            assert status == 0
+            assert f"Pulling {base}" in shown
+            assert "of 2 layers" in shown
+            assert "━" in shown
+            assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
+            assert f"Pulled {base} (2 layers, 0 MB) in " in shown
+    docker_client.images.remove(image)
+
+
+@pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
+def test_ctrl_c_in_a_pull_is_one_line_and_nothing_is_left(
+    registry: Registry,
+    docker_client: docker.DockerClient,
+    tmp_path: Path,
+    image: str,
+    terminal: bool,
+):
+    base = registry.add(noise())
+    write(tmp_path, f"ARG BASE={base}", "FROM ${BASE}")
+    registry.open.clear()
+
+    def interrupt(command: subprocess.Popen[Any]) -> None:
+        assert registry.stalled.wait(30)
+        command.send_signal(signal.SIGINT)
+
+    arguments = ["build", str(tmp_path), "--tag", image]
+    if terminal:
+        status, shown = on_a_terminal(arguments, interrupt)
+        shown = shown.replace("\r\n", "\n")
+    else:
+        command = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
+        interrupt(command)
+        _, shown = command.communicate(timeout=60)
+        status = command.returncode
+    assert status == 130
+    assert shown.endswith(f"Interrupted: {base} was not pulled.\n\n")
+    assert "Traceback" not in shown
+    # The engine does not go on by itself, not even when the registry does: what is asked for after
+    # that comes first.
+    registry.open.set()
+    docker_client.images.pull(registry.add(noise()))
+    assert not is_there(docker_client, base)
+    assert not is_there(docker_client, image)

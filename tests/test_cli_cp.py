@@ -1,0 +1,202 @@
+"""``jupyter container-kernel cp``: files into a kernel's container and out of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from container_provisioner.cli.cp import Place
+
+from .commands import Run, run_command_fixture  # noqa: F401 - a fixture
+from .conftest import IMAGE, WriteKernelspec
+from .owners import Owner, StartOwner, start_owner_fixture  # noqa: F401 - a fixture
+
+KERNEL_UID = 12345  # the image's user
+
+# In the container: a home and /tmp of its own over a root filesystem that is read-only.
+FILES = """
+import os
+os.makedirs("/tmp/results/more")
+open("/tmp/results/a.txt", "w").write("one")
+open("/tmp/results/more/big", "wb").write(bytes(3_000_000))
+os.symlink("a.txt", "/tmp/results/link")
+open(os.path.expanduser("~/in home"), "w").write("two")
+print("done")
+"""
+
+
+@pytest.fixture
+def owner(kernelspec: WriteKernelspec, start_owner: StartOwner) -> Iterator[Owner]:
+    kernelspec(image=IMAGE, workspace="none", user="image")
+    owner = start_owner(code=FILES)
+    yield owner
+    owner.end()
+
+
+def inside(owner: Owner, script: str) -> str:
+    """What a shell in the container says."""
+    return str(owner.container.exec_run(["sh", "-c", script]).output.decode())
+
+
+def start(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "container_provisioner", *arguments],
+        capture_output=True,
+        timeout=60,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "name"),
+    [
+        ("abc:/tmp/x", Place("abc", "/tmp/x"), "x"),
+        ("abc:x/", Place("abc", "x/"), "x"),
+        ("abc:", Place("abc", "."), ""),
+        ("abc:x/.", Place("abc", "x/."), ""),
+        ("./abc:x", Place("", "./abc:x"), "abc:x"),
+        ("/a/b:c", Place("", "/a/b:c"), "b:c"),
+        ("a/b:c", Place("", "a/b:c"), "b:c"),
+        (":x", Place("", ":x"), ":x"),
+        ("..", Place("", ".."), ""),
+        ("-", Place("", "-"), "-"),
+    ],
+)
+def test_what_is_a_kernels_path(text: str, place: Place, name: str) -> None:
+    assert Place.parse(text) == place
+    assert place.name == name
+
+
+@pytest.mark.docker
+def test_out(owner: Owner, run_command: Run, tmp_path: Path) -> None:
+    """F38: what the engine's own archive calls cannot see, as ``cp`` would have it."""
+    kernel, there = owner.kernel_id, tmp_path / "there"
+    there.mkdir()
+
+    def out(source: str, destination: Path | str) -> Any:
+        done = run_command("cp", "--json", f"{kernel}:{source}", str(destination))
+        assert (done.code, done.err) == (0, "")
+        return done.json
+
+    copied = {"kernel_id": kernel, "files": 3, "bytes": 3_000_003, "left_out": []}
+    assert out("/tmp/results", there) == copied
+    assert (there / "results" / "a.txt").read_text() == "one"
+    assert (there / "results" / "more" / "big").read_bytes() == bytes(3_000_000)
+    assert (there / "results" / "link").readlink() == Path("a.txt")
+    assert (there / "results" / "a.txt").stat().st_uid == os.getuid()
+    out("/tmp/results", there / "new")
+    assert (there / "new" / "a.txt").exists()
+    out("/tmp/results/more/.", there)
+    assert (there / "big").exists()
+    out("/tmp/results/link", f"{there}/")  # a link that is named is followed
+    assert (there / "link").read_text() == "one"
+    out("in home", there / "renamed")  # relative to where the kernel started, which is its home
+    out("/tmp/results/a.txt", there / "renamed")
+    assert (there / "renamed").read_text() == "one"
+    piped = start("cp", f"{kernel}:/tmp/results", "-")
+    with tarfile.open(fileobj=io.BytesIO(piped.stdout)) as archive:
+        assert sorted(archive.getnames()) == [
+            *("results", "results/a.txt", "results/link", "results/more", "results/more/big")
+        ]
+
+
+@pytest.mark.docker
+def test_in(owner: Owner, run_command: Run, tmp_path: Path) -> None:
+    """F38: what is written is the kernel's own, also where the engine refuses an upload."""
+    kernel, source = owner.kernel_id, tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    (source / "script").write_text("x")
+    (source / "script").chmod(0o750)
+    (source / "sub" / "big").write_bytes(bytes(3_000_000))
+
+    def put(path: Path | str, destination: str) -> None:
+        done = run_command("cp", str(path), f"{kernel}:{destination}")
+        assert (done.code, done.out) == (0, ""), done.err
+
+    put(source, "/tmp")
+    put(source, "new")
+    put(f"{source}/.", "/tmp/results")
+    put(source / "script", "/tmp/results/a.txt")
+    put(source / "script", "-dash")
+    listed = inside(owner, "cd; find /tmp new ./-dash -printf '%p %U:%G %m\\n' | sort")
+    for path, mode in {
+        "/tmp/source": 755,
+        "/tmp/source/script": 750,
+        "/tmp/source/sub/big": 644,
+        "new/sub/big": 644,
+        "/tmp/results/sub/big": 644,
+        "/tmp/results/a.txt": 750,
+        "./-dash": 750,
+    }.items():
+        assert f"{path} {KERNEL_UID}:{KERNEL_UID} {mode}\n" in listed
+    assert inside(owner, "cat /tmp/results/a.txt; wc -c < /tmp/source/sub/big") == "x3000000\n"
+    archive = start("cp", f"{kernel}:/tmp/results", "-").stdout
+    assert start("cp", "-", f"{kernel}:/tmp/source", input=archive).returncode == 0
+    assert inside(owner, "cat /tmp/source/results/a.txt") == "x"
+
+
+@pytest.mark.docker
+def test_what_cannot_be_copied_is_one_error(owner: Owner, run_command: Run, tmp_path: Path) -> None:
+    kernel, here = owner.kernel_id, tmp_path / "file"
+    here.write_text("x")
+    inside(owner, "mkfifo /tmp/results/pipe; ln -s /etc/passwd /tmp/results/out")
+
+    def fails(source: object, destination: object, words: str, code: int = 11) -> None:
+        done = run_command("cp", str(source), str(destination))
+        assert (done.code, done.out) == (code, "")
+        assert words in done.err
+        assert done.err.splitlines()[-1].startswith("Error: ")
+
+    fails(f"{kernel}:/tmp/no", tmp_path, "no '/tmp/no'")
+    fails(f"{kernel}:/tmp/results/a.txt", tmp_path / "no" / "x", "no directory for")
+    fails(f"{kernel}:/tmp/results/a.txt", f"{tmp_path}/no/", "no directory")
+    fails(f"{kernel}:/tmp/results", here, "is not a directory")
+    fails(f"{kernel}:/etc/shadow", tmp_path, "Permission denied")
+    fails(f"{kernel}:/tmp/results", tmp_path / "out", "'./out' is left out")
+    assert (tmp_path / "out" / "a.txt").exists()
+    fails(here, f"{kernel}:/usr/x", "Read-only file system")
+    fails(here, f"{kernel}:/no/x", "no directory for")
+    fails(tmp_path, f"{kernel}:/tmp/results/a.txt", "is not a directory")
+    fails(tmp_path / "no", f"{kernel}:", "on this machine")
+    fails(tmp_path / "pipe", f"{kernel}:", "on this machine")
+    fails("a", "b", "has to be KERNEL:PATH", 2)
+    fails(f"{kernel}:a", f"{kernel}:b", "has to be KERNEL:PATH", 2)
+    fails("no-such-kernel:a", tmp_path, "no kernel", 10)
+    owner.container.pause()
+    fails(f"{kernel}:/tmp", tmp_path, "is paused")
+    owner.container.unpause()
+
+
+@pytest.mark.docker
+def test_without_tar_the_kernels_python_does_it(
+    kernelspec: WriteKernelspec, start_owner: StartOwner, run_command: Run, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.touch(0o644)
+    kernelspec(
+        image=IMAGE,
+        workspace="none",
+        user="image",
+        mounts=[f"{empty}:/usr/bin/tar"],
+    )
+    owner = start_owner(code=FILES)
+    kernel = owner.kernel_id
+    assert inside(owner, "command -v tar") == ""
+    assert run_command("cp", f"{kernel}:/tmp/results", str(tmp_path)).code == 0
+    assert (tmp_path / "results" / "more" / "big").stat().st_size == 3_000_000
+    (tmp_path / "file").write_text("x")
+    done = run_command("cp", str(tmp_path / "file"), f"{kernel}:renamed")
+    assert (done.code, done.err) == (0, "1 file copied, 1 bytes.\n")
+    assert inside(owner, "cat ~/renamed; stat -c %u ~/renamed") == f"x{KERNEL_UID}\n"
+    assert run_command("cp", f"{kernel}:no", str(tmp_path)).code == 11
+    assert json.loads(run_command("cp", "--json", f"{kernel}:renamed", str(tmp_path)).out)["files"]
+    owner.end()
