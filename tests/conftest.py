@@ -210,6 +210,8 @@ class Kernel:
                 parts.append(f"{content['ename']}: {content['evalue']}")
 
         kwargs.setdefault("output_hook", collect)
+        # Else a kernel that is short of time may skip what comes next, because this failed.
+        kwargs.setdefault("stop_on_error", False)
         await self.client.execute_interactive(code, timeout=timeout, **kwargs)
         return "".join(parts)
 

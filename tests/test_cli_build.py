@@ -16,6 +16,9 @@ from typing import Any
 
 import docker
 import pytest
+from click.testing import CliRunner
+
+from container_provisioner.cli.command import command
 
 from .conftest import IMAGE, PLAIN_IMAGE, StartKernel
 from .connect_proxy import connect_proxy
@@ -153,6 +156,20 @@ def test_a_folder_is_built_and_told_of_as_json(
     assert "proxy.invalid:3128" not in json.dumps([facts["Config"]["Env"]])
 
 
+def test_a_built_image_can_be_installed_at_once(
+    image: str, tmp_path: Path, runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = write(tmp_path, f"FROM {IMAGE}")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))  # where kernelspecs go
+    done = CliRunner().invoke(command, ["build", folder, "--tag", image, "--install"])
+    assert done.exit_code == 0, done.output
+    (spec,) = (tmp_path / "share" / "jupyter" / "kernels").glob("*/kernel.json")
+    stanza = json.loads(spec.read_text())["metadata"]["kernel_provisioner"]
+    assert stanza["config"]["image"] == image
+    refused = run("build", folder, "--install", "--json")
+    assert (refused.returncode, refused.stdout) == (2, "")
+
+
 def test_a_conda_environment_is_built_by_the_bases_conda(
     image: str, docker_client: docker.DockerClient, tmp_path: Path
 ):
@@ -287,6 +304,8 @@ def test_the_pull_of_a_base_is_told_in_lines_and_drawn_on_a_terminal(
     for base in bases:
         write(tmp_path, f"ARG BASE={base}", "FROM ${BASE}", "COPY Dockerfile /")
         arguments = ["build", str(tmp_path), "--tag", image]
+        with contextlib.suppress(docker.errors.ImageNotFound):
+            docker_client.images.remove(image)  # of the other base; without it nobody would
         if base == bases[0]:
             built = run(*arguments)
             assert built.returncode == 0, built.stderr
@@ -302,7 +321,6 @@ def test_the_pull_of_a_base_is_told_in_lines_and_drawn_on_a_terminal(
             assert "━" in shown
             assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
             assert f"Pulled {base} (2 layers, 0 MB) in " in shown
-    docker_client.images.remove(image)
 
 
 @pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])

@@ -14,6 +14,7 @@ from container_provisioner.errors import KernelDied
 
 from .conftest import IMAGE, IPYKERNEL, StartKernel, WriteKernelspec, shared_folder
 from .other_pythons import SYSTEM_PYTHON, install, make_venv
+from .said import until_it_says
 
 pytestmark = pytest.mark.docker
 
@@ -114,10 +115,9 @@ async def test_a_kernel_that_is_not_python_and_speaks_tcp_only(
         network="bridge",
         transport=transport,
     )
-    # The value: what Deno prints can come after it has said that it is idle.
-    assert "42" in await kernel.run("let x = 6; x * 7")
+    await until_it_says(kernel, "let x = 6; x * 7", "42")
     await kernel.restart()
-    assert "ReferenceError" in await kernel.run("x")
+    await until_it_says(kernel, "x", "ReferenceError")
 
 
 async def test_a_kernel_that_does_not_speak_ipc_is_told_from_one_that_is_slow(

@@ -41,7 +41,8 @@ SECONDS = 20  # a third of what a cell takes that is not interrupted
 
 async def interrupted(kernel: Kernel, code: str) -> str:
     """Run, interrupt, and what the reply says: ``ok``, or the error's name."""
-    message_id = kernel.client.execute(code)
+    # Else a kernel that is short of time may skip the next cell, because this one failed.
+    message_id = kernel.client.execute(code, stop_on_error=False)
     output = ""
     while "started" not in output:
         message = await kernel.client.get_iopub_msg(timeout=30)

@@ -78,7 +78,7 @@ def _run_code(kernel: ListedKernel, info: Any, code: str) -> None:
         client.wait_for_ready()
         reply = client.execute_interactive(code, allow_stdin=False, output_hook=show)
     except KeyboardInterrupt:
-        if False:
+        if begun:  # else it is another front end's cell that runs
             interrupt(kernel)
         raise click.Abort from None
     except RuntimeError as exc:

@@ -24,6 +24,7 @@ from ..building import (
 from ..config import ContainerSettings
 from ..errors import BuildFailed
 from .asking import run, the_engine
+from .install import install
 from .output import json_option, print_json
 from .progress import building, notice, present
 
@@ -63,14 +64,18 @@ def _complete(
     "a proxy listens on this machine only.",
 )
 @click.option("--no-cache", is_flag=True, help="Take no step from an earlier build.")
+@click.option("--install", "installs", is_flag=True, help="Then install it, as 'install' does.")
 @json_option
+@click.pass_context
 def build(
+    context: click.Context,
     what: str,
     tag: str | None,
     base: str,
     arguments: tuple[str, ...],
     network: str,
     no_cache: bool,
+    installs: bool,
     as_json: bool,
 ) -> None:
     """Build an image with a kernel in it.
@@ -84,6 +89,8 @@ def build(
     possible. The proxies and certificate authorities that this shell's variables name are used to
     download, and are not in the image.
     """
+    if installs and as_json:
+        raise click.UsageError("--install and --json exclude each other: each has its own output.")
     recipe = _recipe(what)
     pairs = _pairs(arguments)
     if base and not recipe.base:
@@ -100,7 +107,10 @@ def build(
         print_json(result)
         return
     click.echo(f"Built {recipe.image} ({result['id'][7:19]}, {result['size'] / 1e6:.0f} MB)")
-    notice(f"'jupyter container-kernel install {recipe.image}' makes it a kernel to choose.")
+    if installs:
+        context.invoke(install, image=recipe.image)
+    else:
+        notice(f"'jupyter container-kernel install {recipe.image}' makes it a kernel to choose.")
 
 
 def _recipe(what: str) -> Recipe:

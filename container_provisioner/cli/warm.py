@@ -16,6 +16,7 @@ from ..engine.find import close_engines
 from ..errors import ConfigurationError, ContainerProvisionerError
 from ..templates import provisioner_of, template
 from ..warm import WarmPool
+from .progress import present
 from .completion import complete_kernelspec
 
 
@@ -62,6 +63,9 @@ async def _keep(kernel: str, size: int, folder: Path, max_age: float) -> None:
             "do not run in containers."
         )
     request, engine = await template(manager, provisioner, cwd=str(folder))
+    settings = request.settings
+    if settings.image and settings.pull_policy == "missing":  # a pool would do it unseen
+        await present(engine, settings.image, deadline=settings.pull_timeout)
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
 

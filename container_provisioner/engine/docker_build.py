@@ -21,8 +21,9 @@ from .answers import pull_step
 from .base import BuildProgress, BuildRequest, BuildStep, PullStep
 from .docker_errors import engine_errors
 
-# Lines of a failed command that the error shows.
+# What the error shows of a failed command: lines of its output, and letters of itself.
 OUTPUT_LINES = 20
+WORDS = 80
 
 # Seconds that the engine may take to end a cancelled build: a command ends at once, but while files
 # are copied it does not listen.
@@ -214,7 +215,9 @@ class DockerBuild:
 
     def _explanation(self) -> str:
         step, error = self._said.step, self._said.error
-        where = f"step {step.number} of {step.total}, {step.instruction!r}, " if step.number else ""
+        shown = step.instruction
+        shown = f"{shown[:WORDS]}…" if len(shown) > WORDS else shown
+        where = f"step {step.number} of {step.total}, {shown!r}, " if step.number else ""
         if _DISK_FULL.search(error) or any(_DISK_FULL.search(line) for line in self._said.output):
             return (
                 f"{where}the engine's disk is full. 'docker system df' shows what is on it, "
