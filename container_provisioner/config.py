@@ -105,7 +105,8 @@ class ContainerSettings(LoggingConfigurable):
 
         ``internal`` has no way out and none to another kernel, and knows no names but those of
         the containers in it. One way is left open: the kernel reaches what this machine serves on
-        all its addresses (``0.0.0.0``), not what is on loopback only. Docker has no option against that; a rule of the firewall's has:
+        all its addresses (``0.0.0.0``), not what is on loopback only. Docker has no option against
+        that; a rule of the firewall's has:
         ``iptables -I INPUT -i jupyter-kernels -m conntrack --ctstate NEW -j REJECT``. It needs an
         engine that sets up its own firewall, as they do by default, and one that is not rootless.
         With ``bridge`` and others the kernel reaches what this machine reaches.

@@ -16,8 +16,8 @@ from ..engine.find import close_engines
 from ..errors import ConfigurationError, ContainerProvisionerError
 from ..templates import provisioner_of, template
 from ..warm import WarmPool
-from .progress import present
 from .completion import complete_kernelspec
+from .progress import present
 
 
 @click.command()
