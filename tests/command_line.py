@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import sys
 from dataclasses import dataclass
+from typing import Any
 from unittest.mock import patch
 
 from container_provisioner.cli import main
@@ -18,10 +20,20 @@ class Ended:
     stdout: str
     stderr: str
 
+    @property
+    def lines(self) -> list[str]:
+        return self.stdout.splitlines()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
 
 def command(*arguments: str) -> Ended:
     """Run it with standard output and error in pipes, as it were."""
-    stdout, stderr = io.StringIO(), io.StringIO()
+    stdout, stderr = (
+        io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)
+    )
     # As in a process of its own: the messages that a user sees are partly log lines.
     log = logging.getLogger("container_provisioner")
     handler = logging.StreamHandler(stderr)
@@ -40,4 +52,9 @@ def command(*arguments: str) -> Ended:
         log.removeHandler(handler)
         log.setLevel(level)
     assert isinstance(code, int)
-    return Ended(code=code, stdout=stdout.getvalue(), stderr=stderr.getvalue())
+    return Ended(code=code, stdout=_written(stdout), stderr=_written(stderr))
+
+
+def _written(pipe: io.TextIOWrapper) -> str:
+    pipe.seek(0)
+    return pipe.read()

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import docker
@@ -81,7 +81,8 @@ def own_engine(*, live_restore: bool = False, disk: str = "") -> Iterator[OwnEng
     finally:
         client = docker.DockerClient(base_url=engine.url, version="1.41")
         for container in client.containers.list(all=True, ignore_removed=True):
-            container.remove(force=True)
+            with suppress(docker.errors.NotFound):  # a guard was faster
+                container.remove(force=True)
         client.close()
         engine.stop()
         if disk:

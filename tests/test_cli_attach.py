@@ -12,7 +12,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from .commands import Run, run_command_fixture  # noqa: F401 - a fixture
+from .command_line import command
 from .conftest import WriteKernelspec
 from .owners import Owner, StartOwner, start_owner_fixture  # noqa: F401 - a fixture
 from .server_process import jupyter_server
@@ -72,7 +72,7 @@ def test_a_console_on_a_servers_kernel(
         server.clear_away(kernel_id)
 
 
-def test_code_in_a_pipe(owner: Owner, run_command: Run) -> None:
+def test_code_in_a_pipe(owner: Owner) -> None:
     def attach(code: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*ATTACH, owner.kernel_id], input=code, capture_output=True, text=True, timeout=60
@@ -83,11 +83,11 @@ def test_code_in_a_pipe(owner: Owner, run_command: Run) -> None:
     done = attach("print(x)\n1 / 0")
     assert (done.returncode, done.stdout) == (1, "1\n")
     assert "ZeroDivisionError" in done.stderr
-    done = run_command("attach", owner.kernel_id, "--run", "print(x)")
-    assert (done.code, done.out, done.err) == (0, "1\n", "")
+    done = command("attach", owner.kernel_id, "--run", "print(x)")
+    assert (done.code, done.stdout, done.stderr) == (0, "1\n", "")
 
 
-def test_an_interrupt_of_code_in_a_pipe(owner: Owner, run_command: Run) -> None:
+def test_an_interrupt_of_code_in_a_pipe(owner: Owner) -> None:
     process = subprocess.Popen(
         [*ATTACH, owner.kernel_id, "--run", "print('begins', flush=True)\nwhile True: pass"],
         stdout=subprocess.PIPE,
@@ -100,16 +100,16 @@ def test_an_interrupt_of_code_in_a_pipe(owner: Owner, run_command: Run) -> None:
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in said
-    assert run_command("attach", owner.kernel_id, "--run", "print(x)").out == "1\n"
+    assert command("attach", owner.kernel_id, "--run", "print(x)").stdout == "1\n"
 
 
-def test_what_cannot_be_attached_to(owner: Owner, run_command: Run) -> None:
+def test_what_cannot_be_attached_to(owner: Owner) -> None:
     owner.container.pause()
-    done = run_command("attach", owner.kernel_id, "--run", "x")
-    assert (done.code, done.out) == (8, "")
-    assert "docker unpause" in done.err
+    done = command("attach", owner.kernel_id, "--run", "x")
+    assert (done.code, done.stdout) == (8, "")
+    assert "docker unpause" in done.stderr
     owner.container.unpause()
-    assert run_command("attach", "no-such-kernel", "--run", "x").code == 10
+    assert command("attach", "no-such-kernel", "--run", "x").code == 10
     without = "import sys; sys.modules['jupyter_console.app'] = None; "
     main = "from container_provisioner.cli import main; main()"
     shell = console(owner.kernel_id, sys.executable, "-c", without + main, "attach")

@@ -13,7 +13,7 @@ from container_provisioner.cli import control
 from container_provisioner.cli.servers import server_of
 from container_provisioner.store import RecordStore, own_lease, runtime_folder
 
-from .commands import Run, run_command_fixture  # noqa: F401 - a fixture
+from .command_line import command
 from .conftest import WriteKernelspec
 from .ends import left_below
 from .owners import StartOwner, start_owner_fixture  # noqa: F401 - a fixture
@@ -26,7 +26,7 @@ SPIN = "print('begins', flush=True)\nwhile True: pass"
 
 
 def test_a_servers_kernels_are_its_own_to_end_and_restart(
-    kernelspec: WriteKernelspec, runtime_dir: Path, folder: Path, run_command: Run
+    kernelspec: WriteKernelspec, runtime_dir: Path, folder: Path
 ) -> None:
     """Its front ends see it, and its restarter does not start the kernel again."""
     with jupyter_server(runtime_dir, folder) as server:
@@ -34,22 +34,22 @@ def test_a_servers_kernels_are_its_own_to_end_and_restart(
         program = f"{server.process.pid}"
         with server.channels(kernel_id) as page:
             assert page.run("x = 1; print(x)") == "1\n"
-            done = run_command("restart", kernel_id)
+            done = command("restart", kernel_id)
             assert (done.code, done.lines) == (0, [kernel_id])
-            assert "restarted by " in done.err
-            assert program in done.err
+            assert "restarted by " in done.stderr
+            assert program in done.stderr
             assert "NameError" in page.run("x")
             request = page.execute(SPIN)
             page.until("stream", request)
-            assert run_command("kill", "--signal", "int", kernel_id).code == 0
+            assert command("kill", "--signal", "int", kernel_id).code == 0
             assert page.until("error", request)["ename"] == "KeyboardInterrupt"
-        done = run_command("kill", "--json", kernel_id, NO_SUCH, other[:8])
+        done = command("kill", "--json", kernel_id, NO_SUCH, other[:8])
         assert done.code == 10
         assert [item.get("kernel_id") for item in done.json] == [kernel_id, other, None]
-        assert NO_SUCH in done.err
+        assert NO_SUCH in done.stderr
         assert server.call("GET", "kernels").json() == []
         assert not server.lines("died")
-        assert TOKEN not in done.out + done.err
+        assert TOKEN not in done.stdout + done.stderr
 
         kernel_id = server.start(kernelspec())
         info = json.loads(server.address.read_text())
@@ -58,12 +58,12 @@ def test_a_servers_kernels_are_its_own_to_end_and_restart(
             ({"url": "http://127.0.0.1:9/"}, "does not answer"),
         ):
             server.address.write_text(json.dumps({**info, **change}))
-            done = run_command("kill", kernel_id)
-            assert (done.code, done.out) == (12, "")
-            assert words in done.err
-            assert done.err.count("\n") == 1
+            done = command("kill", kernel_id)
+            assert (done.code, done.stdout) == (12, "")
+            assert words in done.stderr
+            assert done.stderr.count("\n") == 1
         server.address.write_text(json.dumps(info))
-        assert run_command("kill", "--all", "--yes").lines == [kernel_id]
+        assert command("kill", "--all", "--yes").lines == [kernel_id]
 
 
 def test_a_servers_file_and_socket(runtime_dir: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_servers_file_and_socket(runtime_dir: Path) -> None:
 
 
 def test_a_server_on_a_unix_socket(
-    kernelspec: WriteKernelspec, runtime_dir: Path, folder: Path, run_command: Run
+    kernelspec: WriteKernelspec, runtime_dir: Path, folder: Path
 ) -> None:
     socket = runtime_dir / "s"
     process = subprocess.Popen(
@@ -112,15 +112,15 @@ def test_a_server_on_a_unix_socket(
             "an answer",
         )
         kernel_id = json.loads(reply)["id"]
-        assert run_command("restart", kernel_id).lines == [kernel_id]
-        assert run_command("kill", kernel_id).lines == [kernel_id]
+        assert command("restart", kernel_id).lines == [kernel_id]
+        assert command("kill", kernel_id).lines == [kernel_id]
     finally:
         process.terminate()
         process.wait(30)
 
 
 def test_a_kept_kernel_that_nobody_has(
-    kernelspec: WriteKernelspec, start_owner: StartOwner, run_command: Run, runtime_dir: Path
+    kernelspec: WriteKernelspec, start_owner: StartOwner, runtime_dir: Path
 ) -> None:
     kernelspec(on_server_exit="keep")
     owner, other = start_owner(), start_owner()
@@ -128,47 +128,46 @@ def test_a_kept_kernel_that_nobody_has(
     owner.die()
     other.die()
     attach = ("attach", owner.kernel_id, "--run")
-    assert run_command(*attach, "print(x)").out == "1\n"
-    done = run_command("restart", owner.kernel_id)
-    assert (done.code, done.lines) == (0, [owner.kernel_id]), done.err
-    assert "NameError" in run_command(*attach, "x").err
+    assert command(*attach, "print(x)").stdout == "1\n"
+    done = command("restart", owner.kernel_id)
+    assert (done.code, done.lines) == (0, [owner.kernel_id]), done.stderr
+    assert "NameError" in command(*attach, "x").stderr
     assert owner.container.id == container_id
     assert RecordStore().read(owner.kernel_id)["owner"] == ""
     other.container.kill()  # nobody can adopt what has ended
-    done = run_command("restart", other.kernel_id)
-    assert (done.code, done.out) == (7, "")
-    assert sorted(run_command("kill", "--all", "-y").lines) == sorted(
+    done = command("restart", other.kernel_id)
+    assert (done.code, done.stdout) == (7, "")
+    assert sorted(command("kill", "--all", "-y").lines) == sorted(
         [owner.kernel_id, other.kernel_id]
     )
     assert left_below(runtime_dir) == []
 
 
 def test_a_scripts_kernel_dies_and_is_not_restarted(
-    kernelspec: WriteKernelspec, start_owner: StartOwner, run_command: Run
+    kernelspec: WriteKernelspec, start_owner: StartOwner
 ) -> None:
     kernelspec()
     owner = start_owner(manager={"autorestart": False})
-    done = run_command("restart", owner.kernel_id)
-    assert (done.code, done.out) == (12, "")
-    assert str(owner.process.pid) in done.err
-    assert "no Jupyter Server" in done.err
+    done = command("restart", owner.kernel_id)
+    assert (done.code, done.stdout) == (12, "")
+    assert str(owner.process.pid) in done.stderr
+    assert "no Jupyter Server" in done.stderr
     owner.container.pause()
-    assert "when it is resumed" in run_command("kill", "-s", "WINCH", owner.kernel_id).err
-    done = run_command("kill", owner.kernel_id)
+    assert "when it is resumed" in command("kill", "-s", "WINCH", owner.kernel_id).stderr
+    done = command("kill", owner.kernel_id)
     assert (done.code, done.lines) == (0, [owner.kernel_id])
-    assert f"{owner.process.pid}, which has it, sees it die" in done.err
+    assert f"{owner.process.pid}, which has it, sees it die" in done.stderr
     container = owner.container
     assert (container.status, container.attrs["State"]["ExitCode"]) == ("exited", 137)
-    done = run_command("kill", "-s", "TERM", owner.kernel_id)
-    assert (done.code, done.out) == (8, "")
-    assert "exited" in done.err
+    done = command("kill", "-s", "TERM", owner.kernel_id)
+    assert (done.code, done.stdout) == (8, "")
+    assert "exited" in done.stderr
     owner.end()
 
 
 def test_an_interrupt_is_sent_in_the_kernels_own_way(
     kernelspec: WriteKernelspec,
     start_owner: StartOwner,
-    run_command: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As a message where the kernelspec says so; without an answer it may not have arrived."""
@@ -181,19 +180,19 @@ def test_an_interrupt_is_sent_in_the_kernels_own_way(
     )
     owner = start_owner(code=code)
     monkeypatch.setattr(control, "ANSWER_SECONDS", 1.0)
-    done = run_command("kill", "-s", "SIGINT", owner.kernel_id)
+    done = command("kill", "-s", "SIGINT", owner.kernel_id)
     assert owner.container.exec_run(["cat", "/tmp/seen"]).output == b"seen"
-    assert (done.code, done.out) == (8, "")
-    assert "does not answer" in done.err
+    assert (done.code, done.stdout) == (8, "")
+    assert "does not answer" in done.stderr
     owner.end()
 
 
-def test_what_is_asked_for_all(run_command: Run, runtime_dir: Path) -> None:
+def test_what_is_asked_for_all(runtime_dir: Path) -> None:
     for arguments in ((), ("--all",), ("--all", "--yes", "abc"), ("-s", "NO", "abc")):
-        done = run_command("kill", *arguments)
-        assert (done.code, done.out) == (2, "")
-    done = run_command("kill", "--all", "--yes")
-    assert (done.code, done.out, done.err) == (0, "", "")
-    assert run_command("restart", "--all", "--yes", "--json").json == []
+        done = command("kill", *arguments)
+        assert (done.code, done.stdout) == (2, "")
+    done = command("kill", "--all", "--yes")
+    assert (done.code, done.stdout, done.stderr) == (0, "", "")
+    assert command("restart", "--all", "--yes", "--json").json == []
     missing = f"unix://{runtime_dir}/no.sock"
-    assert run_command("--engine-url", missing, "kill", "abc").code == 4
+    assert command("--engine-url", missing, "kill", "abc").code == 4

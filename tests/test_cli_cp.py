@@ -16,7 +16,7 @@ import pytest
 
 from container_provisioner.cli.cp import Place
 
-from .commands import Run, run_command_fixture  # noqa: F401 - a fixture
+from .command_line import command
 from .conftest import IMAGE, WriteKernelspec
 from .owners import Owner, StartOwner, start_owner_fixture  # noqa: F401 - a fixture
 
@@ -77,14 +77,14 @@ def test_what_is_a_kernels_path(text: str, place: Place, name: str) -> None:
 
 
 @pytest.mark.docker
-def test_out(owner: Owner, run_command: Run, tmp_path: Path) -> None:
+def test_out(owner: Owner, tmp_path: Path) -> None:
     """F38: what the engine's own archive calls cannot see, as ``cp`` would have it."""
     kernel, there = owner.kernel_id, tmp_path / "there"
     there.mkdir()
 
     def out(source: str, destination: Path | str) -> Any:
-        done = run_command("cp", "--json", f"{kernel}:{source}", str(destination))
-        assert (done.code, done.err) == (0, "")
+        done = command("cp", "--json", f"{kernel}:{source}", str(destination))
+        assert (done.code, done.stderr) == (0, "")
         return done.json
 
     copied = {"kernel_id": kernel, "files": 3, "bytes": 3_000_003, "left_out": []}
@@ -110,7 +110,7 @@ def test_out(owner: Owner, run_command: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.docker
-def test_in(owner: Owner, run_command: Run, tmp_path: Path) -> None:
+def test_in(owner: Owner, tmp_path: Path) -> None:
     """F38: what is written is the kernel's own, also where the engine refuses an upload."""
     kernel, source = owner.kernel_id, tmp_path / "source"
     (source / "sub").mkdir(parents=True)
@@ -119,8 +119,8 @@ def test_in(owner: Owner, run_command: Run, tmp_path: Path) -> None:
     (source / "sub" / "big").write_bytes(bytes(3_000_000))
 
     def put(path: Path | str, destination: str) -> None:
-        done = run_command("cp", str(path), f"{kernel}:{destination}")
-        assert (done.code, done.out) == (0, ""), done.err
+        done = command("cp", str(path), f"{kernel}:{destination}")
+        assert (done.code, done.stdout) == (0, ""), done.stderr
 
     put(source, "/tmp")
     put(source, "new")
@@ -145,16 +145,16 @@ def test_in(owner: Owner, run_command: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.docker
-def test_what_cannot_be_copied_is_one_error(owner: Owner, run_command: Run, tmp_path: Path) -> None:
+def test_what_cannot_be_copied_is_one_error(owner: Owner, tmp_path: Path) -> None:
     kernel, here = owner.kernel_id, tmp_path / "file"
     here.write_text("x")
     inside(owner, "mkfifo /tmp/results/pipe; ln -s /etc/passwd /tmp/results/out")
 
     def fails(source: object, destination: object, words: str, code: int = 11) -> None:
-        done = run_command("cp", str(source), str(destination))
-        assert (done.code, done.out) == (code, "")
-        assert words in done.err
-        assert done.err.splitlines()[-1].startswith("Error: ")
+        done = command("cp", str(source), str(destination))
+        assert (done.code, done.stdout) == (code, "")
+        assert words in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("Error: ")
 
     fails(f"{kernel}:/tmp/no", tmp_path, "no '/tmp/no'")
     fails(f"{kernel}:/tmp/results/a.txt", tmp_path / "no" / "x", "no directory for")
@@ -178,7 +178,7 @@ def test_what_cannot_be_copied_is_one_error(owner: Owner, run_command: Run, tmp_
 
 @pytest.mark.docker
 def test_without_tar_the_kernels_python_does_it(
-    kernelspec: WriteKernelspec, start_owner: StartOwner, run_command: Run, tmp_path: Path
+    kernelspec: WriteKernelspec, start_owner: StartOwner, tmp_path: Path
 ) -> None:
     empty = tmp_path / "empty"
     empty.touch(0o644)
@@ -191,12 +191,12 @@ def test_without_tar_the_kernels_python_does_it(
     owner = start_owner(code=FILES)
     kernel = owner.kernel_id
     assert inside(owner, "command -v tar") == ""
-    assert run_command("cp", f"{kernel}:/tmp/results", str(tmp_path)).code == 0
+    assert command("cp", f"{kernel}:/tmp/results", str(tmp_path)).code == 0
     assert (tmp_path / "results" / "more" / "big").stat().st_size == 3_000_000
     (tmp_path / "file").write_text("x")
-    done = run_command("cp", str(tmp_path / "file"), f"{kernel}:renamed")
-    assert (done.code, done.err) == (0, "1 file copied, 1 bytes.\n")
+    done = command("cp", str(tmp_path / "file"), f"{kernel}:renamed")
+    assert (done.code, done.stderr) == (0, "1 file copied, 1 bytes.\n")
     assert inside(owner, "cat ~/renamed; stat -c %u ~/renamed") == f"x{KERNEL_UID}\n"
-    assert run_command("cp", f"{kernel}:no", str(tmp_path)).code == 11
-    assert json.loads(run_command("cp", "--json", f"{kernel}:renamed", str(tmp_path)).out)["files"]
+    assert command("cp", f"{kernel}:no", str(tmp_path)).code == 11
+    assert json.loads(command("cp", "--json", f"{kernel}:renamed", str(tmp_path)).stdout)["files"]
     owner.end()

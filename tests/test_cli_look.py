@@ -15,8 +15,9 @@ from container_provisioner.cli.logs import printable
 from container_provisioner.cli.ps import ago
 from container_provisioner.store import RecordStore, own_lease
 
-from .commands import Kernels, Run, kernels_fixture, run_command_fixture  # noqa: F401 - fixtures
+from .command_line import command
 from .conftest import WriteKernelspec
+from .listed_kernels import Kernels, kernels_fixture  # noqa: F401 - a fixture
 from .owners import StartOwner, start_owner_fixture  # noqa: F401 - a fixture
 from .server_process import eventually
 
@@ -28,18 +29,18 @@ NOBODY = "0" * 16  # a lease that nobody holds
 # -- how often the engine is asked -------------------------------------------------------------
 
 
-def test_ps_of_fifty_kernels_is_one_list_call(kernels: Kernels, run_command: Run) -> None:
+def test_ps_of_fifty_kernels_is_one_list_call(kernels: Kernels) -> None:
     for kernel_id in FIFTY:
         kernels.add(kernel_id)
     kernels.fake.calls.clear()
-    done = run_command("ps")
+    done = command("ps")
     assert len(done.lines) == 1 + 50
     assert dict(kernels.fake.calls) == {"list_containers": 1}
-    assert sorted(run_command("ps", "-q").lines) == FIFTY
+    assert sorted(command("ps", "-q").lines) == FIFTY
     assert kernels.fake.calls["list_containers"] == 2
 
 
-def test_stats_of_fifty_kernels_are_one_list_call(kernels: Kernels, run_command: Run) -> None:
+def test_stats_of_fifty_kernels_are_one_list_call(kernels: Kernels) -> None:
     """And two looks at each: CPU is what happened between them. They are taken at once."""
     most, now, lock = 0, 0, threading.Lock()
 
@@ -58,15 +59,13 @@ def test_stats_of_fifty_kernels_are_one_list_call(kernels: Kernels, run_command:
         kernels.add(kernel_id)
     kernels.fake.calls.clear()
     kernels.fake.before["usage"], kernels.fake.after["usage"] = begin, end
-    done = run_command("stats")
+    done = command("stats")
     assert len(done.lines) == 1 + 50
     assert dict(kernels.fake.calls) == {"list_containers": 1, "usage": 2 * 50}
     assert most > 1
 
 
-def test_a_kernel_that_ends_while_it_is_measured_is_left_out(
-    kernels: Kernels, run_command: Run
-) -> None:
+def test_a_kernel_that_ends_while_it_is_measured_is_left_out(kernels: Kernels) -> None:
     ends, removed = kernels.add("ends"), kernels.add("removed")
     kernels.add("stays")
 
@@ -77,11 +76,11 @@ def test_a_kernel_that_ends_while_it_is_measured_is_left_out(
             kernels.fake.remove(removed)
 
     kernels.fake.before["usage"] = go
-    done = run_command("stats", "--json")
-    assert (done.code, done.err) == (0, "")
+    done = command("stats", "--json")
+    assert (done.code, done.stderr) == (0, "")
     assert "stays" in [each["kernel_id"] for each in done.json]
     kernels.fake.before.clear()
-    assert [each["kernel_id"] for each in run_command("stats", "--json").json] == ["stays"]
+    assert [each["kernel_id"] for each in command("stats", "--json").json] == ["stays"]
 
 
 # -- ps ----------------------------------------------------------------------------------------
@@ -100,9 +99,9 @@ def every_state(kernels: Kernels) -> None:
         kernels.fake.named(kernels.add(name, argv=("sh", "-c", script))).ended.wait(10)
 
 
-def test_each_state_has_its_word(kernels: Kernels, run_command: Run) -> None:
+def test_each_state_has_its_word(kernels: Kernels) -> None:
     every_state(kernels)
-    done = run_command("ps", "--all", "--json").json
+    done = command("ps", "--all", "--json").json
     states = {each["kernel_id"]: each["state"] for each in done}
     assert states == {
         "created": "created",
@@ -121,34 +120,32 @@ def test_each_state_has_its_word(kernels: Kernels, run_command: Run) -> None:
         "failed": 3,
         "killed": 137,
     }
-    rows = {line.split()[0]: line for line in run_command("ps", "-a").lines}
+    rows = {line.split()[0]: line for line in command("ps", "-a").lines}
     assert "ended (exit code 3)" in rows["failed"]
     assert "ended (SIGKILL)" in rows["killed"]
     assert f" {os.getpid()} " in rows["runs"]
-    shown = {each["kernel_id"] for each in run_command("ps", "--json").json}
+    shown = {each["kernel_id"] for each in command("ps", "--json").json}
     assert shown == states.keys() - {"failed", "killed"}
 
 
-def test_others_are_shown_to_who_asks(kernels: Kernels, run_command: Run) -> None:
+def test_others_are_shown_to_who_asks(kernels: Kernels) -> None:
     kernels.add("mine")
     kernels.add("other-place", place="another")
     kernels.add("other-user", place="another", uid=54321)
-    assert run_command("ps", "-q").lines == ["mine"]
-    everyone = {each["kernel_id"]: each for each in run_command("ps", "--everyone", "--json").json}
+    assert command("ps", "-q").lines == ["mine"]
+    everyone = {each["kernel_id"]: each for each in command("ps", "--everyone", "--json").json}
     assert everyone.keys() == {"mine", "other-place", "other-user"}
     assert everyone["other-user"]["user"] == "54321"
     assert everyone["other-user"]["owner"] is None
-    header, *_ = run_command("ps", "--everyone").lines
+    header, *_ = command("ps", "--everyone").lines
     assert header.split() == [*COLUMNS[:-1], "USER", "FOLDER"]
 
 
-def test_a_table_is_whole_in_a_pipe_and_a_cell_plays_no_tricks(
-    kernels: Kernels, run_command: Run
-) -> None:
+def test_a_table_is_whole_in_a_pipe_and_a_cell_plays_no_tricks(kernels: Kernels) -> None:
     folder = "/a" * 200
     kernels.add(FIFTY[7], folder=folder)
     kernels.add("tricks", folder="/x\x1b]0;title\x07[bold]")
-    header, *rows = run_command("ps").lines
+    header, *rows = command("ps").lines
     assert header.split() == COLUMNS
     (row,) = (row for row in rows if row.startswith("00000007 "))
     assert row.split()[:4] == ["00000007", "contained", "an-image:1", "running"]
@@ -176,16 +173,16 @@ def test_a_time_as_people_say_it(seconds: float, words: str) -> None:
 # -- stats -------------------------------------------------------------------------------------
 
 
-def test_stats_are_of_what_runs_and_was_named(kernels: Kernels, run_command: Run) -> None:
+def test_stats_are_of_what_runs_and_was_named(kernels: Kernels) -> None:
     kernels.add("busy", argv=("sh", "-c", "while :; do :; done"))
     kernels.add("idle")
     kernels.add("never-started", run=False)
-    done = {each["kernel_id"]: each for each in run_command("stats", "--json").json}
+    done = {each["kernel_id"]: each for each in command("stats", "--json").json}
     assert done.keys() == {"busy", "idle"}
     assert done["busy"]["cpu_percent"] > 5
     assert done["idle"]["cpu_percent"] < done["busy"]["cpu_percent"]
     assert (done["idle"]["memory"], done["idle"]["memory_limit"]) == (2**25, 2**30)
-    _, row = run_command("stats", "idle").lines
+    _, row = command("stats", "idle").lines
     assert row.split()[0] == "idle"
     assert "32 MiB" in row
     assert " 1 GiB" in row
@@ -195,27 +192,27 @@ def test_stats_are_of_what_runs_and_was_named(kernels: Kernels, run_command: Run
 # -- logs --------------------------------------------------------------------------------------
 
 
-def test_a_log_goes_to_the_streams_that_it_came_from(kernels: Kernels, run_command: Run) -> None:
+def test_a_log_goes_to_the_streams_that_it_came_from(kernels: Kernels) -> None:
     script = "echo one; echo two; echo bad >&2"
     kernels.fake.named(kernels.add("said", argv=("sh", "-c", script))).ended.wait(10)
-    done = run_command("logs", "said")
-    assert (done.code, done.out, done.err) == (0, "one\ntwo\n", "bad\n")
-    assert run_command("logs", "said", "-n", "1").out == "two\n"
-    assert run_command("logs", "said", "-f").out == "one\ntwo\n"  # it can say no more
-    pieces = [json.loads(line) for line in run_command("logs", "said", "--json").lines]
+    done = command("logs", "said")
+    assert (done.code, done.stdout, done.stderr) == (0, "one\ntwo\n", "bad\n")
+    assert command("logs", "said", "-n", "1").stdout == "two\n"
+    assert command("logs", "said", "-f").stdout == "one\ntwo\n"  # it can say no more
+    pieces = [json.loads(line) for line in command("logs", "said", "--json").lines]
     assert pieces == [
         {"stream": "stdout", "text": "one\ntwo\n"},
         {"stream": "stderr", "text": "bad\n"},
     ]
 
 
-def test_a_log_is_followed_until_the_kernel_ends(kernels: Kernels, run_command: Run) -> None:
+def test_a_log_is_followed_until_the_kernel_ends(kernels: Kernels) -> None:
     script = "echo one; trap 'echo two; exit 0' TERM; while :; do sleep 0.05; done"
     container = kernels.add("talks", argv=("sh", "-c", script))
     eventually(lambda: kernels.fake.logs(container, 1), "its first word")
     kernels.fake.after["output"] = lambda: kernels.fake.signal(container, signal.SIGTERM)
-    done = run_command("logs", "--follow", "talks")
-    assert (done.code, done.out) == (0, "one\ntwo\n")
+    done = command("logs", "--follow", "talks")
+    assert (done.code, done.stdout) == (0, "one\ntwo\n")
 
 
 @pytest.mark.parametrize(
@@ -236,11 +233,11 @@ def test_what_a_terminal_is_shown_of_a_log(text: str, shown: str) -> None:
 # -- inspect -----------------------------------------------------------------------------------
 
 
-def test_an_inspection_says_why_a_kernel_ended(kernels: Kernels, run_command: Run) -> None:
+def test_an_inspection_says_why_a_kernel_ended(kernels: Kernels) -> None:
     kernels.add("greedy")
     kernels.fake.oom("jupyter-kernel-greedy")
     kernels.fake.named("jupyter-kernel-greedy").ended.wait(10)
-    done = run_command("inspect", "greedy", "--json").json
+    done = command("inspect", "greedy", "--json").json
     assert done["state"] == "ended"
     assert done["why"] == "it ran out of memory (memory_limit is 1 GiB)"
     expected: dict[str, Any] = {
@@ -254,25 +251,25 @@ def test_an_inspection_says_why_a_kernel_ended(kernels: Kernels, run_command: Ru
         "limits": {"memory": 2**30, "cpus": None, "pids": None, "shm_size": None},
     }
     assert expected.items() <= done.items()
-    lines = run_command("inspect", "greedy").lines
+    lines = command("inspect", "greedy").lines
     assert any(line.split() == ["limits:", "memory", "1", "GiB"] for line in lines)
     assert any(line.startswith("why ") and "ran out of memory" in line for line in lines)
 
 
 @pytest.mark.docker
 def test_no_command_gives_a_secret_away(
-    kernelspec: WriteKernelspec, start_owner: StartOwner, run_command: Run
+    kernelspec: WriteKernelspec, start_owner: StartOwner
 ) -> None:
     kernelspec(spec={"env": {"TOKEN_OF_MINE": "hunter2"}})
     owner = start_owner()
     key = RecordStore().read(owner.kernel_id)["connection_info"]["key"]
     commands = [("inspect", owner.kernel_id), ("ps",), ("stats",), ("prune", "--dry-run")]
     for arguments in [*commands, *((*arguments, "--json") for arguments in commands)]:
-        done = run_command(*arguments)
+        done = command(*arguments)
         assert done.code == 0
-        assert key not in done.out + done.err
-        assert "hunter2" not in done.out + done.err
-    facts = run_command("inspect", owner.kernel_id, "--json").json
+        assert key not in done.stdout + done.stderr
+        assert "hunter2" not in done.stdout + done.stderr
+    facts = command("inspect", owner.kernel_id, "--json").json
     assert (facts["phase"], facts["recorded"], facts["network"]) == ("running", True, "none")
     assert facts["owner"]["pid"] == owner.process.pid
     assert facts["limits"]["memory"] > 0
@@ -286,40 +283,37 @@ COMMANDS = [("ps",), ("stats",), ("logs", "x"), ("inspect", "x"), ("prune",)]
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_an_engine_that_is_not_there(
-    run_command: Run,
     runtime_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
 ) -> None:
     monkeypatch.setenv("CONTAINER_PROVISIONER_ENGINE_URL", f"unix://{runtime_dir}/none.sock")
-    done = run_command(*arguments)
-    assert (done.code, done.out) == (4, "")
-    (line,) = done.err.splitlines()
+    done = command(*arguments)
+    assert (done.code, done.stdout) == (4, "")
+    (line,) = done.stderr.splitlines()
     assert line.startswith("Error: No container engine answers.")
 
 
 @pytest.mark.parametrize("subcommand", ["logs", "inspect", "stats"])
-def test_a_kernel_that_there_is_not_and_one_of_two(
-    kernels: Kernels, run_command: Run, subcommand: str
-) -> None:
+def test_a_kernel_that_there_is_not_and_one_of_two(kernels: Kernels, subcommand: str) -> None:
     for kernel_id in ("abc-1", "abc-2", "abc"):
         kernels.add(kernel_id)
-    done = run_command(subcommand, "nobodys")
-    assert (done.code, done.out) == (10, "")
-    assert done.err == (
+    done = command(subcommand, "nobodys")
+    assert (done.code, done.stdout) == (10, "")
+    assert done.stderr == (
         "Error: There is no kernel 'nobodys' here; 'jupyter container-kernel ps' lists them.\n"
     )
-    done = run_command(subcommand, "abc-")
-    assert (done.code, done.out) == (10, "")
-    assert done.err == (
+    done = command(subcommand, "abc-")
+    assert (done.code, done.stdout) == (10, "")
+    assert done.stderr == (
         "Error: 'abc-' is the beginning of 2 kernels: abc-1, abc-2. Give more of it.\n"
     )
-    assert run_command(subcommand, "abc").code == 0  # a whole id wins
+    assert command(subcommand, "abc").code == 0  # a whole id wins
 
 
 @pytest.mark.parametrize("subcommand", ["ps", "stats", "logs", "inspect", "prune"])
-def test_help_reads_like_a_page(run_command: Run, subcommand: str) -> None:
-    done = run_command(subcommand, "--help")
-    assert (done.code, done.err) == (0, "")
-    assert "--json" in done.out
+def test_help_reads_like_a_page(subcommand: str) -> None:
+    done = command(subcommand, "--help")
+    assert (done.code, done.stderr) == (0, "")
+    assert "--json" in done.stdout
     assert max(map(len, done.lines)) <= 80

@@ -19,7 +19,7 @@ from container_provisioner.engine.find import open_engine
 from container_provisioner.pruning import prune
 from container_provisioner.store import KernelDirectory, Offers, RecordStore, leases
 
-from .commands import Run, run_command_fixture  # noqa: F401 - a fixture
+from .command_line import command
 from .conftest import WriteKernelspec, own_jupyter, write_kernelspec
 from .ends import left_below
 from .guards import guards
@@ -76,7 +76,6 @@ def leave_without_a_guard(runtime_dir: Path, *left: Owner) -> None:
 def test_what_nobody_needs_goes_and_all_else_stays(
     kernelspec: WriteKernelspec,
     start_owner: StartOwner,
-    run_command: Run,
     runtime_dir: Path,
     containers: docker.DockerClient,
 ) -> None:
@@ -103,7 +102,7 @@ def test_what_nobody_needs_goes_and_all_else_stays(
     stay = {lives.container.name, kept.container.name}
     everything = names(containers), sorted(map(str, runtime_dir.rglob("*")))
 
-    would = run_command("prune", "--dry-run", "--json").json["would_remove"]
+    would = command("prune", "--dry-run", "--json").json["would_remove"]
     gone = {"dead": dead, "ended": ended, "vanished": vanished}
     expected = {owner.kernel_id for owner in gone.values()} | set(map(str, stray))
     assert {each["name"] for each in would} == expected, (would, lives.kernel_id, kept.kernel_id)
@@ -114,8 +113,8 @@ def test_what_nobody_needs_goes_and_all_else_stays(
     assert names(containers) == everything[0]
     assert set(map(str, runtime_dir.rglob("*"))) ^ set(everything[1]) == set()
 
-    done = run_command("prune")
-    assert (done.code, done.err) == (0, f"{len(expected)} removed.\n")
+    done = command("prune")
+    assert (done.code, done.stderr) == (0, f"{len(expected)} removed.\n")
     assert {line.split("  ")[0] for line in done.lines} == {"WHAT", "kernel", "files"}
     assert names(containers) == stay
     left = {path.name for path in left_below(runtime_dir)}
@@ -124,16 +123,16 @@ def test_what_nobody_needs_goes_and_all_else_stays(
         assert not KernelDirectory.of(owner.kernel_id).exists()
     assert not any(path.exists() for path in stray)
 
-    again = run_command("prune")
-    assert (again.out, again.err) == ("", "Nothing to remove.\n")
-    states = {each["kernel_id"]: each["state"] for each in run_command("ps", "--json").json}
+    again = command("prune")
+    assert (again.stdout, again.stderr) == ("", "Nothing to remove.\n")
+    states = {each["kernel_id"]: each["state"] for each in command("ps", "--json").json}
     assert states == {lives.kernel_id: "running", kept.kernel_id: "kept"}
     assert {lives.kernel_id, kept.kernel_id} == {
         record["kernel_id"] for record in RecordStore().read_all()[0]
     }
     lives.end()
     kept.container.remove(force=True)
-    last = run_command("prune", "--json").json["removed"]
+    last = command("prune", "--json").json["removed"]
     assert {each["kind"] for each in last} == {"kernel", "image"}
     assert [each["size"] > 0 for each in last if each["kind"] == "image"] == [True]
     assert containers.images.list(filters={"label": labels.HOST_ENVIRONMENT}) == []
@@ -190,25 +189,24 @@ async def test_kernels_that_are_being_started_are_not_touched(
 def test_a_pool_is_emptied_and_its_living_keeper_fills_it_again(
     kernelspec: WriteKernelspec,
     start_keeper: StartKeeper,
-    run_command: Run,
     containers: docker.DockerClient,
     runtime_dir: Path,
 ) -> None:
     kernelspec()
     keeper = start_keeper("contained", "--size", "2")
     keeper.full("contained: 2 of 2 warm")
-    (row, _) = run_command("ps").lines[1:]
+    (row, _) = command("ps").lines[1:]
     assert row.split()[1:5] == ["contained", "host", "environment", "waiting"]
-    assert run_command("ps", "-q").lines == []
+    assert command("ps", "-q").lines == []
     before = {offer.name for offer in Offers().all()}
-    done = run_command("prune", "--json").json["removed"]
+    done = command("prune", "--json").json["removed"]
     warm = [each for each in done if each["kind"] == "warm container"]
     assert {each["name"] for each in warm} == before
     assert {each["why"] for each in warm} == {"it waits in a pool"}
     assert not names(containers) & before
     eventually(lambda: len(Offers().all()) == 2, "the pool to be full again")
     keeper.kill()
-    run_command("prune")
+    command("prune")
     eventually(lambda: left_below(runtime_dir) == [], "all of it to go")
     assert names(containers) == set()
 
@@ -216,7 +214,6 @@ def test_a_pool_is_emptied_and_its_living_keeper_fills_it_again(
 def test_a_pool_whose_keeper_and_guard_are_dead_is_emptied(
     kernelspec: WriteKernelspec,
     start_keeper: StartKeeper,
-    run_command: Run,
     containers: docker.DockerClient,
     runtime_dir: Path,
 ) -> None:
@@ -228,7 +225,7 @@ def test_a_pool_whose_keeper_and_guard_are_dead_is_emptied(
     keeper.kill()
     for lease in leases():
         (runtime_dir / "container-provisioner" / "owners" / lease).unlink()
-    (gone, *_) = run_command("prune", "--json").json["removed"]
+    (gone, *_) = command("prune", "--json").json["removed"]
     assert (gone["kind"], gone["why"]) == ("warm container", "its keeper has died")
     assert names(containers) == set()
     assert left_below(runtime_dir) == []
@@ -237,7 +234,6 @@ def test_a_pool_whose_keeper_and_guard_are_dead_is_emptied(
 def test_of_other_runtime_directories_only_what_is_gone_is_removed_when_asked_for(
     start_owner: StartOwner,
     kernelspec: WriteKernelspec,
-    run_command: Run,
     folder: Path,
     engine: OwnEngine,
     containers: docker.DockerClient,
@@ -250,7 +246,7 @@ def test_of_other_runtime_directories_only_what_is_gone_is_removed_when_asked_fo
         with owners(folder, containers) as start:
             lost = start()
         patch.setenv("JUPYTER_RUNTIME_DIR", str(runtime_dir))
-        would = run_command("prune", "--dry-run", "--everything", "--json").json
+        would = command("prune", "--dry-run", "--everything", "--json").json
         assert lost.kernel_id not in str(would)  # its directory is there
         patch.undo()
     name = lost.container.name
@@ -258,18 +254,18 @@ def test_of_other_runtime_directories_only_what_is_gone_is_removed_when_asked_fo
 
     kernelspec()
     mine = start_owner()
-    done = run_command("prune")
+    done = command("prune")
     assert done.code == 0
-    assert f"Left: 1 of runtime directories that are gone: {name}." in done.err
-    refused = run_command("prune", "--everything")
-    assert (refused.code, refused.out) == (2, "")
-    assert "add --yes" in refused.err
-    would = run_command("prune", "--everything", "--dry-run", "--json").json["would_remove"]
+    assert f"Left: 1 of runtime directories that are gone: {name}." in done.stderr
+    refused = command("prune", "--everything")
+    assert (refused.code, refused.stdout) == (2, "")
+    assert "add --yes" in refused.stderr
+    would = command("prune", "--everything", "--dry-run", "--json").json["would_remove"]
     assert [(each["name"], each["why"]) for each in would] == [
         (name, "its runtime directory is gone")
     ]
     assert name in names(containers)
-    removed = run_command("prune", "--everything", "--yes", "--json").json
+    removed = command("prune", "--everything", "--yes", "--json").json
     assert [each["name"] for each in removed["removed"]] == [name]
     assert removed["elsewhere"] == []
     assert names(containers) == {mine.container.name}

@@ -1,19 +1,14 @@
-"""The command line, in this process: what it printed, and how it ended."""
+"""Kernels for the command line to list, on a fake engine."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from container_provisioner import labels
 from container_provisioner.adoptable import AdoptableKernel
-from container_provisioner.cli.command import main
 from container_provisioner.engine import find
 from container_provisioner.engine.calls import Engine
 from container_provisioner.handle import ContainerIdentity
@@ -21,41 +16,6 @@ from container_provisioner.spec import ContainerSpec, Limits
 from container_provisioner.store import KernelDirectory, RecordStore, own_lease, place_id
 
 from .fake_engine import FakeEngine
-
-
-@dataclass(frozen=True)
-class Done:
-    """The end of a command."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture(name="run_command")
-def run_command_fixture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """``jupyter container-kernel ARGUMENTS``, into a pipe."""
-
-    def run(*arguments: str) -> Done:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["jupyter-container-kernel", *arguments])
-        with pytest.raises(SystemExit) as end:
-            main()
-        said = capsys.readouterr()
-        return Done(int(end.value.code or 0), said.out, said.err)
-
-    return run
 
 
 class Kernels:
