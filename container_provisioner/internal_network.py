@@ -34,6 +34,7 @@ async def ensure_internal_network(engine: Engine) -> None:
                 bridge=labels.INTERNAL_BRIDGE,
                 labels={labels.INTERNAL: "", labels.SCHEMA: labels.SCHEMA_VERSION},
             )
+            return
         except NameTaken as exc:  # by whoever was faster; it may have been removed by now
             taken = str(exc)
     raise EngineError(

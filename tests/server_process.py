@@ -120,10 +120,10 @@ class Server:
         finally:
             socket.close()
 
-    def stop(self, signum: int = signal.SIGTERM) -> int:
+    def stop(self, signum: int = signal.SIGTERM, timeout: float = TIMEOUT) -> int:
         """As an operator or a service manager does; the exit code."""
         self.process.send_signal(signum)
-        return self.process.wait(timeout=TIMEOUT)
+        return self.process.wait(timeout=timeout)
 
 
 @dataclass
@@ -146,7 +146,9 @@ class Channels:
 
     def execute(self, code: str) -> str:
         """Send code to be run, without waiting; the message's id."""
-        return self.send("execute_request", code=code, silent=False, store_history=True)
+        # Else a kernel that is short of time may skip what comes next, when this fails.
+        content = {"silent": False, "store_history": True, "stop_on_error": False}
+        return self.send("execute_request", code=code, **content)
 
     def receive(self) -> dict[str, Any]:
         """The next message; `header`, `parent_header`, `content` and `channel` of it."""

@@ -23,7 +23,7 @@ from container_provisioner.store import RecordStore, own_lease, place_id
 
 from .conftest import PLAIN_IMAGE, WriteKernelspec, own_jupyter, write_kernelspec
 from .ends import left_below
-from .guards import guards
+from .guards import guards, hasty_guard
 from .owners import Owner, StartOwner, owners, start_owner_fixture  # noqa: F401 - a fixture
 from .server_process import eventually
 
@@ -196,13 +196,14 @@ def test_a_kept_kernel_that_nobody_has_ends_when_its_time_is_over(
     os.kill(pid, signal.SIGKILL)
     records = RecordStore()
     good = records.read(other.kernel_id)
-    asyncio.run(ask_guard("settle", owner=good["owner"]))
+    with hasty_guard():
+        asyncio.run(ask_guard("settle", owner=good["owner"]))
     bad = {**good, "container": {**good["container"], "max_idle": "later"}}
     records.write(other.kernel_id, bad)
     eventually(lambda: idle.container is None, "the idle kernel to end")
     assert other.container.status == "running"
     records.write(other.kernel_id, {"kernel_id": other.kernel_id})
-    time.sleep(1.5)  # the guard looks every second
+    time.sleep(0.5)  # the guard looks ten times in a second
     records.write(other.kernel_id, good)
     settled(other, runtime_dir)
 

@@ -130,8 +130,11 @@ async def test_a_kernel_that_does_not_speak_ipc_is_told_from_one_that_is_slow(
         )
 
 
-@pytest.mark.parametrize("transport", ["ipc", "tcp", "network"])
-@pytest.mark.parametrize("stanza", [{}, {"image": IMAGE}], ids=["host", "image"])
+@pytest.mark.parametrize(
+    ("stanza", "transport"),
+    [({}, "ipc"), ({}, "tcp"), ({"image": IMAGE}, "tcp"), ({"image": IMAGE}, "network")],
+    ids=["host-ipc", "host-tcp", "image-tcp", "image-network"],
+)
 async def test_transports(start_kernel: StartKernel, transport: str, stanza: dict[str, str]):
     kernel = await start_kernel(transport=transport, network="bridge", **stanza)
     assert await kernel.run("x = 1; x") == "1"

@@ -37,8 +37,11 @@ async def test_variables_live_until_a_restart(start_kernel: StartKernel, stanza:
     assert kernel.container_id == container
 
 
-@pytest.mark.parametrize("stanza", [{}, {"image": IMAGE}], ids=["host", "image"])
-@pytest.mark.parametrize("now", [False, True], ids=["in-good-order", "now"])
+@pytest.mark.parametrize(
+    ("stanza", "now"),
+    [({}, False), ({}, True), ({"image": IMAGE}, True)],
+    ids=["host", "host-now", "image-now"],
+)
 async def test_restart_in_place_keeps_the_files_of_the_root_filesystem(
     start_kernel: StartKernel, stanza: dict[str, str], now: bool
 ):

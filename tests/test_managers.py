@@ -174,7 +174,7 @@ async def test_encrypted_kernel_does_not_answer_a_client_without_keys(start_kern
     client.kernel_info()
     try:
         with pytest.raises(Empty):
-            await client.get_shell_msg(timeout=2)
+            await client.get_shell_msg(timeout=1)
     finally:
         client.stop_channels()
 

@@ -24,7 +24,7 @@ import time
 try:
     for n in range(12):
         print(n, flush=True)
-        time.sleep(0.4)
+        time.sleep(0.25)
     while True:
         time.sleep(0.1)
 except KeyboardInterrupt:

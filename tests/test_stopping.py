@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -25,4 +27,9 @@ def test_a_server_whose_shutdown_failed_stops_when_it_is_told_again(
         server.process.terminate()
         eventually(lambda: server.lines("Kernel does not exist"), "it to trip")
         eventually(lambda: left_of_kernels(runtime_dir) == [], "its kernel to end")
-        assert server.stop() == 0
+        # That kernel's shutdown may still be under way, and the server trip over this one too.
+        for _ in range(5):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                assert server.stop(timeout=2) == 0
+                break
+        assert server.process.returncode == 0

@@ -52,8 +52,11 @@ async def test_every_container_serves_one_kernel(
     assert third.container_id not in waiting
 
 
-@pytest.mark.parametrize("stanza", [{}, TCP, {"image": IMAGE}], ids=["ipc", "tcp", "image"])
-@pytest.mark.parametrize("now", [False, True], ids=["in-good-order", "now"])
+@pytest.mark.parametrize(
+    ("stanza", "now"),
+    [({}, False), ({}, True), (TCP, False), ({"image": IMAGE}, True)],
+    ids=["ipc", "ipc-now", "tcp", "image-now"],
+)
 async def test_recreate_takes_one_that_waits(
     warm_pool: OpenPool, docker_client: docker.DockerClient, stanza: dict[str, Any], now: bool
 ):
@@ -159,8 +162,11 @@ async def test_a_kernel_that_cannot_wait_starts_cold(
     assert (await kernel.run(code)).strip() == "42"
 
 
-@pytest.mark.parametrize("record", ["there", "lost"])
-@pytest.mark.parametrize("stanza", [{}, TCP], ids=["ipc", "tcp"])
+@pytest.mark.parametrize(
+    ("stanza", "record"),
+    [({}, "there"), ({}, "lost"), (TCP, "lost")],
+    ids=["ipc", "ipc-lost", "tcp-lost"],
+)
 async def test_a_kept_kernel_is_taken_over_whole(
     warm_pool: OpenPool,
     docker_client: docker.DockerClient,

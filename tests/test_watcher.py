@@ -257,9 +257,9 @@ def test_forgetting_does_not_wait_for_the_engine(fake: FakeEngine, watcher: Exit
 
 @pytest.mark.docker
 def test_a_wait_outlasts_the_engines_own_deadline():
-    """F16: a call may take a second; the container runs for four, and nothing else happens."""
+    """F16: a call may take a second; the container runs for two, and nothing else happens."""
     docker_engine = DockerEngine(DOCKER_URL, timeout=1)
-    container = docker_engine.create(spec("sleep 4; exit 7"))
+    container = docker_engine.create(spec("sleep 2; exit 7"))
     try:
         docker_engine.start(container)
         watcher = ExitWatcher(docker_engine)

@@ -32,7 +32,7 @@ _RUNTIME = re.compile(
     r"unknown or invalid runtime name|unknown runtime specified|no such runtime", re.I
 )
 _SOURCE = re.compile(r"bind (mount )?source path does not exist|statfs .*no such file", re.I)
-_NETWORK = re.compile(r"^network .* not found", re.I)
+_NETWORK = re.compile(r"^network .* not found|unknown network", re.I)
 # Where the engine's own words do not say what to do.
 _NEXT_STEPS = {
     re.compile(r"could not select device driver .*gpu"): (
