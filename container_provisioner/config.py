@@ -45,8 +45,8 @@ class ContainerSettings(LoggingConfigurable):
         "",
         config=True,
         help="""
-        Image that the kernel runs in, such as ``jupyter/scipy-notebook``. It needs a
-        kernel and nothing else; its ENTRYPOINT is not run.
+        Image that the kernel runs in, such as ``quay.io/jupyter/scipy-notebook``. It
+        needs a kernel and nothing else; its ENTRYPOINT is not run.
 
         Empty, the default, is the host's own environment: the interpreter and packages that a
         local kernel would have, read-only, and nothing of the home directory.
@@ -105,11 +105,11 @@ class ContainerSettings(LoggingConfigurable):
 
         ``internal`` has no way out and none to another kernel, and knows no names but those of
         the containers in it. One way is left open: the kernel reaches what this machine serves on
-        all its addresses (``0.0.0.0``), not what is on loopback only. Docker has no option against
-        that; a rule of the firewall's has:
-        ``iptables -I INPUT -i jupyter-kernels -m conntrack --ctstate NEW -j REJECT``. It needs an
-        engine that sets up its own firewall, as they do by default, and one that is not rootless.
-        With ``bridge`` and others the kernel reaches what this machine reaches.
+        all its addresses (``0.0.0.0``), not what is on loopback only. No option of Docker's closes
+        it; this rule of the firewall does:
+        ``iptables -I INPUT -i jupyter-kernels -m conntrack --ctstate NEW -j REJECT``. ``internal``
+        needs an engine that sets up its own firewall, as engines do by default, and that is not
+        rootless. With ``bridge`` and others the kernel reaches what this machine reaches.
         """,
     )
     workspace = Choice(
@@ -231,7 +231,7 @@ class ContainerSettings(LoggingConfigurable):
         config=True,
         help="""
         Containers with a kernel that waits, which a Jupyter Server keeps so that the next start
-        takes a tenth of the time. Default 0: none. Each uses about 50 MB of memory while it waits
+        takes a tenth of the time. Default 0: none. Each uses about 50 MiB of memory while it waits
         and serves one kernel, ever.
 
         Only what is exactly the same is taken: a notebook in another folder, which is mounted,

@@ -201,6 +201,10 @@ class KernelDied(ContainerProvisionerError):
     exit_code = 8
 
 
+class KernelNotRunning(KernelDied):
+    """What was asked for can be had of a kernel only that runs: it has ended, or is paused."""
+
+
 class StartTimeout(ContainerProvisionerError):
     """The kernel was not ready in time. It has been removed."""
 

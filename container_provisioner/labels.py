@@ -52,6 +52,9 @@ INTERNAL_BRIDGE = "jupyter-kernels"  # Linux takes fifteen characters
 HOST_ENVIRONMENT = PREFIX + "host-environment"
 """On the image of empty directories that stands under the host's own Python environment."""
 
+BUILT_AS = PREFIX + "built-as"
+"""On an image that the command line has built: the name that it got, with its tag."""
+
 SCHEMA_VERSION = "1"
 
 KERNEL_NAME_PREFIX = "jupyter-kernel-"

@@ -28,6 +28,8 @@ from .internal_network import remove_internal_network
 from .leftover_files import Files
 from .store import KernelDirectory, Offer, Offers, Place, lease_is_held, place_id
 
+_WAITS = "it waits in a pool"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Leftover:
@@ -57,6 +59,16 @@ class _Item:
 async def find_leftovers(engine: Engine) -> list[Leftover]:
     """What `prune` would remove. Changes nothing. Raises `EngineError`."""
     return [item.leftover for item in (await _Look.at(engine)).items()]
+
+
+async def find_forgotten(engine: Engine) -> list[Leftover]:
+    """Those of them that are a fault: what kernels share, and what waits in a pool that somebody
+    keeps, is only not needed now. Raises `EngineError`."""
+    return [
+        leftover
+        for leftover in await find_leftovers(engine)
+        if leftover.kind in ("kernel", "warm container", "files") and leftover.why != _WAITS
+    ]
 
 
 async def prune(engine: Engine, log: logging.Logger) -> Pruning:
@@ -189,7 +201,7 @@ class _Look:
             leftover=Leftover(
                 kind="warm container",
                 name=offer.name,
-                why="it waits in a pool" if lives else "its keeper has died",
+                why=_WAITS if lives else "its keeper has died",
             ),
             remove=partial(self._take, offer),
             owners=frozenset() if lives else frozenset({keeper} - {""}),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .engine.base import PullStep
+from .exits import format_size
 
 
 @dataclass(frozen=True, kw_only=True)
 class PullTotals:
-    """Counts of one image. `str` is for a log: "3 of 7 layers, 120 of 310 MB"."""
+    """Counts of one image. `str` is for a log: "3 of 7 layers, 120 MiB of 1.5 GiB"."""
 
     layers: int = 0  # that the image has; 0 until the registry has said so
     layers_done: int = 0
@@ -21,7 +22,7 @@ class PullTotals:
         if self.layers:
             parts.append(f"{self.layers_done} of {self.layers} layers")
         if self.total:
-            parts.append(f"{self.current / 1e6:.0f} of {self.total / 1e6:.0f} MB")
+            parts.append(f"{format_size(self.current)} of {format_size(self.total)}")
         return ", ".join(parts) or "waiting for the registry"
 
 

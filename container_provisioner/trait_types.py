@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 from traitlets import Bool, Dict, Enum, Float, Integer, List, TraitError, TraitType, Unicode
 
@@ -39,6 +39,12 @@ class FromEnvironment(TraitType[Any, Any]):
         except (TraitError, ValueError) as exc:
             raise TraitError(f"Environment variable {variable}={text!r}: {exc}") from exc
 
+    def error(self, obj: Any, value: Any, error: Any = None, info: Any = None) -> NoReturn:
+        """In the words of a person who sets it; traitlets' own speak of traits and instances."""
+        if not self.name:
+            super().error(obj, value, error, info)
+        raise TraitError(f"{self.name} has to be {self.info()}, not {value!r}.") from error
+
 
 class Text(FromEnvironment, Unicode[str, str]):
     """Any text."""
@@ -59,14 +65,16 @@ class Finite(FromEnvironment, Float[float, float]):
     """A number that can be counted with: JSON and Python know ``NaN`` and ``Infinity`` too."""
 
     def validate(self, obj: Any, value: Any) -> float:
-        number = super().validate(obj, value)
-        if not math.isfinite(number):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or value < self.min:
             self.error(obj, value)
-        return number
+        return super().validate(obj, value)
 
 
 class Seconds(Finite):
     """A time in seconds, more than zero."""
+
+    info_text = "a number of seconds, more than 0"
 
     def __init__(self, default: float, **kwargs: Any) -> None:
         super().__init__(default, min=0.001, **kwargs)
@@ -75,12 +83,16 @@ class Seconds(Finite):
 class Span(Finite):
     """A time in seconds; 0 is without end."""
 
+    info_text = "a number of seconds, 0 or more"
+
     def __init__(self, default: float, **kwargs: Any) -> None:
         super().__init__(default, min=0.0, **kwargs)
 
 
 class Cores(Finite):
     """A number of processors; 0 is no limit."""
+
+    info_text = "a number, 0 or more"
 
     def __init__(self, default: float, **kwargs: Any) -> None:
         super().__init__(default, min=0.0, **kwargs)
@@ -89,12 +101,25 @@ class Cores(Finite):
 class Count(FromEnvironment, Integer[int, int]):
     """A whole number; 0 is no limit."""
 
+    info_text = "a whole number, 0 or more"
+
     def __init__(self, default: int, **kwargs: Any) -> None:
-        super().__init__(default, min=0, **kwargs)
+        super().__init__(default, **kwargs)
+
+    def validate(self, obj: Any, value: Any) -> int:
+        number = super().validate(obj, value)
+        if number < 0:
+            self.error(obj, value)
+        return number
 
 
 class Names(FromEnvironment, List[str]):
     """A list of names; commas separate them in an environment variable."""
+
+    info_text = "a list of names"
+
+    def info(self) -> str:
+        return self.info_text
 
     def from_string(self, s: str) -> Any:
         return [name.strip() for name in s.split(",") if name.strip()]
@@ -108,6 +133,12 @@ class Fields(FromEnvironment, Dict):
 
     def from_string(self, s: str) -> Any:
         return json.loads(s)
+
+    def validate_elements(self, obj: Any, value: Any) -> Any:
+        try:
+            return super().validate_elements(obj, value)
+        except TraitError:  # which shows a value, and that may be a secret
+            raise TraitError(f"{self.name} has to be a mapping of texts to texts.") from None
 
 
 class Size(Text):

@@ -320,7 +320,7 @@ def our_containers(
 
     def is_ours(container: Any) -> bool:
         mounts = container.attrs["HostConfig"].get("Mounts") or ()
-        return any(mount["Source"].startswith(str(runtime_dir)) for mount in mounts)
+        return any(mount.get("Source", "").startswith(str(runtime_dir)) for mount in mounts)
 
     def names() -> list[str]:
         found = docker_client.containers.list(

@@ -50,7 +50,7 @@ class FakeBuild:
                 getattr(self, f"_{word.lower()}", self._unknown)(rest, step, folder, progress)
         if self._cancelled.is_set():
             raise BuildFailed(image, "it was cancelled")
-        self._engine.add_image(image)
+        self._engine.add_image(image, labels=self._request.labels)
         return self._engine.images[image].id
 
     def cancel(self) -> None:

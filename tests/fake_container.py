@@ -42,6 +42,7 @@ class FakeContainer:
     state: State = "created"
     created: int = field(default_factory=lambda: int(time.time()))
     started_at: str = ""
+    finished_at: str = ""
     exit_code: int = 0
     oom_killed: bool = False
     output: Path = field(default_factory=_output_file)
@@ -101,6 +102,7 @@ class FakeContainer:
         self._end(code if code >= 0 else 128 - code, on_end)
 
     def _end(self, code: int, on_end: Callable[[FakeContainer], object]) -> None:
+        self.finished_at = datetime.now(timezone.utc).isoformat()
         self.exit_code, self.state = code, "exited"
         on_end(self)
         self.ended.set()

@@ -209,6 +209,7 @@ class FakeEngine:
             exit_code=found.exit_code if found.state in ENDED else 0,
             oom_killed=found.oom_killed,
             started_at=found.started_at,
+            finished_at=found.finished_at if found.state in ENDED else "",
             addresses={network: self.address} if runs and network not in ("none", "host") else {},
             published={port: ("127.0.0.1", port + 1000) for port in found.spec.published_ports},
             user=found.spec.user,

@@ -17,6 +17,8 @@ from container_provisioner.store import KernelDirectory, RecordStore, own_lease,
 
 from .fake_engine import FakeEngine
 
+NOBODY = "0" * 16  # a lease that nobody holds
+
 
 class Kernels:
     """Containers on a fake engine with all that their launch would have written down."""

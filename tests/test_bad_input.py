@@ -33,8 +33,8 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
     ),
     "image that is no name": (
         {"image": "Not A Name"},
-        errors.EngineError,
-        ["Not A Name", "invalid reference format"],
+        errors.ConfigurationError,
+        ["Not A Name", "invalid reference format", "One looks like"],
     ),
     "engine that is not there": (
         {"engine_url": "unix:///nowhere.sock"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from container_provisioner.building import (
     shipped_images,
     shipped_recipe,
 )
+from container_provisioner.building.sources import _CONDA
 from container_provisioner.engine.base import BuildRequest
 from container_provisioner.errors import ConfigurationError
 
@@ -54,6 +56,21 @@ def test_python_and_scipy_differ_in_their_packages_only() -> None:
         for name in ("python", "scipy")
     )
     assert python.splitlines()[1:] == scipy.splitlines()[1:]
+
+
+def test_each_command_of_ours_has_a_title() -> None:
+    conda = Recipe(image="x", source="x", dockerfile=_CONDA)
+    for recipe in (*map(shipped_recipe, shipped_images()), conda):
+        titles = build_request(recipe).titles
+        commands = re.findall(r"^RUN (?:.*\\\n)*.*", recipe.dockerfile, re.MULTILINE)
+        assert len(commands) == recipe.dockerfile.count("\nRUN ")
+        for command in commands:
+            text = " ".join(command.replace("\\\n", " ").split())
+            assert any(re.match(pattern, text) for pattern in titles), text
+    python = shipped_recipe("python")
+    assert "pip install -r requirements.txt" in build_request(python).titles.values()
+    given = build_request(python, arguments={"PACKAGES": "--index-url https://me:secret@host x"})
+    assert "secret" not in str(given.titles)
 
 
 def test_a_dockerfile_comes_first_and_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import contextlib
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -16,10 +19,8 @@ from typing import Any
 
 import docker
 import pytest
-from click.testing import CliRunner
 
-from container_provisioner.cli.command import command
-
+from .command_line import command
 from .conftest import IMAGE, PLAIN_IMAGE, StartKernel
 from .connect_proxy import connect_proxy
 from .fake_build import unique_image
@@ -104,8 +105,43 @@ async def test_python_is_built_through_the_hosts_proxy_of_which_nothing_is_in_it
     assert facts["Config"]["User"] == "1000:1000"
     assert nameless(docker_client, "host-ca.crt") == []
     kernel = await start_kernel(image=image)
-    assert "Python" in await kernel.run("import sys; print('Python', sys.prefix)")
-    assert await kernel.run("sys.prefix") == "'/opt/kernel'"
+    assert await kernel.run("import sys; sys.prefix") == "'/opt/kernel'"
+    await kernel.manager.shutdown_kernel(now=True)
+
+
+PLOT = """
+import matplotlib.pyplot, numpy, sys
+matplotlib.pyplot.plot(numpy.arange(9.0) ** 2)
+matplotlib.pyplot.show()
+print(sys.prefix)
+"""
+
+
+async def test_scipy_is_built_and_installed_at_once(
+    image: str,
+    tmp_path: Path,
+    runtime_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    start_kernel: StartKernel,
+):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))  # where kernelspecs go
+    done = await asyncio.to_thread(command, "build", "scipy", "--tag", image, "--install", "--json")
+    assert done.code == 0, done.stderr
+    assert re.search("^Step 7 of 14: pip install -r requirements.txt$", done.stderr, re.MULTILINE)
+    assert "host-ca" not in done.stderr
+    result = done.json
+    (told,) = result.pop("installed")
+    assert (result["image"], result["source"]) == (image, "images/scipy of this package")
+    (spec,) = (tmp_path / "share" / "jupyter" / "kernels").glob("*/kernel.json")
+    assert (told["folder"], told["answer"]["language"]) == (str(spec.parent), "python")
+    stanza = json.loads(spec.read_text())["metadata"]["kernel_provisioner"]
+    assert told["config"] == stanza["config"] == {"image": image}
+    kernel = await start_kernel(image=image)
+    shown: list[Any] = []
+    await kernel.run(PLOT, output_hook=shown.append)
+    assert [m["content"]["text"] for m in shown if m["msg_type"] == "stream"] == ["/opt/kernel\n"]
+    (plot,) = (m["content"]["data"] for m in shown if m["msg_type"] == "display_data")
+    assert base64.b64decode(plot["image/png"]).startswith(b"\x89PNG")
     await kernel.manager.shutdown_kernel(now=True)
 
 
@@ -116,7 +152,16 @@ def test_a_base_that_cannot_be_had_is_one_error_with_what_was_tried(image: str):
     assert error.startswith(f"Error: Image '{image}' could not be built: it needs a base image.")
     assert "127.0.0.1:9/none:1 is not on the engine and could not be pulled (" in error
     assert "with --base: an image with Python 3.10 or newer" in error
+    assert error.endswith("Without --base, Debian's Python stands in where there is no registry.")
     assert failed.stdout == ""
+
+
+def test_a_base_that_a_dockerfile_names_and_that_cannot_be_had(image: str, tmp_path: Path):
+    failed = command("build", write(tmp_path, "FROM 127.0.0.1:9/none:1"), "--tag", image)
+    assert (failed.code, failed.stdout) == (5, "")
+    error = failed.stderr.splitlines()[-1]
+    assert "could not be built: step 1 of 2, 'FROM 127.0.0.1:9/none:1', " in error
+    assert "'ARG BASE=127.0.0.1:9/none:1' and 'FROM ${BASE}', and name another with --base" in error
 
 
 # -- a user's folder ---------------------------------------------------------------------------
@@ -148,26 +193,53 @@ def test_a_folder_is_built_and_told_of_as_json(
     }
     assert built.stderr.splitlines() == [
         f"Building {image} from Dockerfile",
-        f"Step 1 of 3: FROM {PLAIN_IMAGE}",
-        "Step 2 of 3: ARG WORD",
-        'Step 3 of 3: RUN test "$WORD" = of-the-shell && '
+        f"Step 1 of 4: FROM {PLAIN_IMAGE}",
+        "Step 2 of 4: ARG WORD",
+        'Step 3 of 4: RUN test "$WORD" = of-the-shell && '
         'test "$HTTPS_PROXY" = http://proxy.invalid:3128',
+        "Step 4 of 4: noting that this command has built it",
     ]
     assert "proxy.invalid:3128" not in json.dumps([facts["Config"]["Env"]])
 
 
-def test_a_built_image_can_be_installed_at_once(
-    image: str, tmp_path: Path, runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_image_that_had_the_name_goes_when_nobody_needs_it(
+    image: str, docker_client: docker.DockerClient, tmp_path: Path
 ):
-    folder = write(tmp_path, f"FROM {IMAGE}")
-    monkeypatch.setattr(sys, "prefix", str(tmp_path))  # where kernelspecs go
-    done = CliRunner().invoke(command, ["build", folder, "--tag", image, "--install"])
-    assert done.exit_code == 0, done.output
-    (spec,) = (tmp_path / "share" / "jupyter" / "kernels").glob("*/kernel.json")
-    stanza = json.loads(spec.read_text())["metadata"]["kernel_provisioner"]
-    assert stanza["config"]["image"] == image
-    refused = run("build", folder, "--install", "--json")
-    assert (refused.returncode, refused.stdout) == (2, "")
+    images = docker_client.images
+
+    def build(content: str, tag: str = image) -> str:
+        (tmp_path / "content").write_text(content)
+        folder = write(tmp_path, "FROM scratch", "COPY content /", 'CMD ["none"]')
+        done = command("build", folder, "--tag", tag, "--json")
+        assert done.code == 0, done.stderr
+        return str(done.json["id"])
+
+    def known(image_id: str) -> bool:
+        try:
+            return bool(images.get(image_id))
+        except docker.errors.ImageNotFound:
+            return False
+
+    first = build("1")
+    assert build("1") == first
+    assert known(first)
+    second = build("2")
+    assert (known(first), known(second)) == (False, True)
+    container = docker_client.containers.create(image)
+    third = build("3")
+    assert known(second)  # a container has it
+    container.remove()
+    images.get(third).tag(f"{image}-too")
+    build("4")
+    assert known(third)  # it has another name
+    images.remove(f"{image}-too")
+    # Not by this command, though upon an image of its making and with that name.
+    write(tmp_path, f"FROM {image}", "LABEL by=somebody")
+    theirs, _ = images.build(path=str(tmp_path), tag=f"{image}-theirs", rm=True)
+    build("5", f"{image}-theirs")
+    assert known(theirs.id)
+    for left in (second, theirs.id, f"{image}-theirs"):
+        images.remove(left)
 
 
 def test_a_conda_environment_is_built_by_the_bases_conda(
@@ -239,7 +311,7 @@ def test_a_full_disk_is_one_clear_message(tmp_path: Path):
         client.close()
     assert failed.returncode == 5
     error = failed.stderr.splitlines()[-1]
-    assert error.startswith("Error: Image 'too-large' could not be built: step 2 of 2, 'COPY")
+    assert error.startswith("Error: Image 'too-large' could not be built: step 2 of 3, 'COPY")
     assert "the engine's disk is full. 'docker system df'" in error
 
 
@@ -248,9 +320,9 @@ def test_ctrl_c_in_a_build_leaves_nothing(
 ):
     word = uuid.uuid4().hex
     folder = write(tmp_path, f"FROM {PLAIN_IMAGE}", f"RUN : {word}", f"RUN sleep 60; : {word}")
-    ended = interrupted(["build", folder, "--tag", image], when="Step 3 of 3")
+    ended = interrupted(["build", folder, "--tag", image], when="Step 3 of 4")
     assert ended.returncode == 130
-    assert ended.stderr.splitlines()[-2:] == [f"Interrupted: {image} was not built.", ""]
+    assert ended.stderr.splitlines()[-1:] == [f"Interrupted: {image} was not built."]
     assert not is_there(docker_client, image)
     assert nameless(docker_client, word) == []
     assert not [c for c in docker_client.api.containers(all=True) if word in c["Command"]]
@@ -311,7 +383,7 @@ def test_the_pull_of_a_base_is_told_in_lines_and_drawn_on_a_terminal(
             assert built.returncode == 0, built.stderr
             lines = built.stderr.splitlines()
             assert lines[1] == f"Pulling {base}…"
-            assert lines[2].startswith(f"Pulled {base} (2 layers, 0 MB) in ")
+            assert re.match(rf"Pulled {re.escape(base)} \(2 layers, [\d.]+ KiB\) in ", lines[2])
             assert "\x1b" not in built.stderr
         else:
             status, shown = on_a_terminal(arguments)
@@ -320,7 +392,7 @@ def test_the_pull_of_a_base_is_told_in_lines_and_drawn_on_a_terminal(
             assert "of 2 layers" in shown
             assert "━" in shown
             assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
-            assert f"Pulled {base} (2 layers, 0 MB) in " in shown
+            assert f"Pulled {base} (2 layers, " in shown
 
 
 @pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
@@ -349,7 +421,7 @@ def test_ctrl_c_in_a_pull_is_one_line_and_nothing_is_left(
         _, shown = command.communicate(timeout=60)
         status = command.returncode
     assert status == 130
-    assert shown.endswith(f"Interrupted: {base} was not pulled.\n\n")
+    assert shown.endswith(f"Interrupted: {base} was not pulled.\n")
     assert "Traceback" not in shown
     # The engine does not go on by itself, not even when the registry does: what is asked for after
     # that comes first.

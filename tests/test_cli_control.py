@@ -45,7 +45,7 @@ def test_a_servers_kernels_are_its_own_to_end_and_restart(
             assert page.until("error", request)["ename"] == "KeyboardInterrupt"
         done = command("kill", "--json", kernel_id, NO_SUCH, other[:8])
         assert done.code == 10
-        assert [item.get("kernel_id") for item in done.json] == [kernel_id, other, None]
+        assert [item["kernel_id"] for item in done.json] == [kernel_id, other, NO_SUCH]
         assert NO_SUCH in done.stderr
         assert server.call("GET", "kernels").json() == []
         assert not server.lines("died")
@@ -136,7 +136,7 @@ def test_a_kept_kernel_that_nobody_has(
     assert RecordStore().read(owner.kernel_id)["owner"] == ""
     other.container.kill()  # nobody can adopt what has ended
     done = command("restart", other.kernel_id)
-    assert (done.code, done.stdout) == (7, "")
+    assert (done.code, done.stdout) == (8, "")
     assert sorted(command("kill", "--all", "-y").lines) == sorted(
         [owner.kernel_id, other.kernel_id]
     )
@@ -161,7 +161,7 @@ def test_a_scripts_kernel_dies_and_is_not_restarted(
     assert (container.status, container.attrs["State"]["ExitCode"]) == ("exited", 137)
     done = command("kill", "-s", "TERM", owner.kernel_id)
     assert (done.code, done.stdout) == (8, "")
-    assert "exited" in done.stderr
+    assert "It has ended." in done.stderr
     owner.end()
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from container_provisioner.cli.cp import Place
+from container_provisioner.cli.transfer import TAKE_BACK
 
 from .command_line import command
 from .conftest import IMAGE, WriteKernelspec
@@ -171,9 +177,65 @@ def test_what_cannot_be_copied_is_one_error(owner: Owner, tmp_path: Path) -> Non
     fails("a", "b", "has to be KERNEL:PATH", 2)
     fails(f"{kernel}:a", f"{kernel}:b", "has to be KERNEL:PATH", 2)
     fails("no-such-kernel:a", tmp_path, "no kernel", 10)
+    # Where it looked, and where such a file may be.
+    fails(f"{kernel}:results", tmp_path, "no 'results' in /home/kernel in container")
+    fails(f"{kernel}:results", tmp_path, f"'{kernel[:8]}:/home/kernel/results', '…:/tmp/results'")
+    fails(here, f"{kernel}:/usr/x", "can write to its home, /home/kernel, and to /tmp.")
     owner.container.pause()
-    fails(f"{kernel}:/tmp", tmp_path, "is paused")
+    fails(f"{kernel}:/tmp", tmp_path, "is paused", 8)
     owner.container.unpause()
+    owner.container.kill()
+    owner.container.wait()
+    fails(f"{kernel}:/tmp", tmp_path, "It has ended.", 8)
+    fails(f"{kernel}:/tmp", tmp_path, f"'docker cp {owner.container.name}:…'", 8)
+
+
+@pytest.mark.docker
+def test_ctrl_c_leaves_nothing_of_a_copy(owner: Owner, tmp_path: Path) -> None:
+    """Neither here nor there; what was there before is whole."""
+    kernel, large = owner.kernel_id, 4 * 2**30  # bytes, none of them on a disk
+    inside(owner, f"mkdir /tmp/data; cd /tmp/data; truncate -s {large} zeros; echo one >small")
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    (here / "a").write_text("a")
+    with open(here / "zeros", "wb") as file:
+        file.truncate(large)
+
+    def interrupted(*arguments: str, when: Callable[[], object]) -> tuple[int, str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "container_provisioner", "cp", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deadline = time.monotonic() + 30
+        while not when() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+        assert stdout == ""
+        return process.returncode, stderr
+
+    nothing = (130, "Interrupted: nothing was copied.\n")
+    half_there = f"{tmp_path}/there/**/.container-kernel-*"
+    part = partial(glob.glob, half_there, recursive=True)
+    assert interrupted(f"{kernel}:/tmp/data", str(there / "new"), when=part) == nothing
+    assert list(there.iterdir()) == []
+    (there / "data").mkdir()
+    (there / "data" / "zeros").write_text("before")
+    (there / "data" / "small").write_text("before")
+    replaced = (130, "Interrupted: 1 file had been replaced, the others were not.\n")
+    assert interrupted(f"{kernel}:/tmp/data", str(there), when=part) == replaced
+    assert {path.name: path.read_text() for path in (there / "data").iterdir()} == {
+        "small": "one\n",
+        "zeros": "before",
+    }
+    arrives = partial(inside, owner, "ls -d /tmp/new /tmp/results/here 2>/dev/null")
+    for destination in ("/tmp/new", "/tmp/results"):
+        assert interrupted(str(here), f"{kernel}:{destination}", when=arrives) == nothing
+        assert arrives() == ""
+    assert inside(owner, "cat /tmp/results/a.txt") == "one"
 
 
 @pytest.mark.docker
@@ -200,3 +262,29 @@ def test_without_tar_the_kernels_python_does_it(
     assert command("cp", f"{kernel}:no", str(tmp_path)).code == 11
     assert json.loads(command("cp", "--json", f"{kernel}:renamed", str(tmp_path)).stdout)["files"]
     owner.end()
+
+
+@pytest.mark.parametrize("argv", [("sh", "-c"), (sys.executable, "-c")], ids=["sh", "python"])
+@pytest.mark.parametrize("is_directory", [True, False])
+def test_what_was_begun_is_taken_back(tmp_path: Path, argv: Any, is_directory: bool) -> None:
+    """By what is in the container, of the two."""
+    begun = tmp_path / "-begun"
+    if is_directory:
+        (begun / "sub").mkdir(parents=True)
+    else:
+        begun.touch()
+    writer = subprocess.Popen(["sleep", "60"])
+    reaper = threading.Thread(target=writer.wait)
+    reaper.start()
+    script, *name = (TAKE_BACK[0], "sh") if argv[0] == "sh" else (TAKE_BACK[1],)
+    done = subprocess.run(
+        [*argv, script, *name, "-begun", str(writer.pid)],
+        input=b"\n",
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    reaper.join(60)
+    assert (done.stdout, done.stderr, begun.exists()) == (b"absent\n", b"", False)
+    assert writer.returncode == -signal.SIGKILL

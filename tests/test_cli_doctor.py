@@ -14,6 +14,7 @@ from container_provisioner.engine.base import EngineInfo
 from .command_line import command
 from .conftest import IMAGE, IPYKERNEL, PLAIN_IMAGE, WriteKernelspec
 from .ends import left_below
+from .listed_kernels import Kernels, kernels_fixture  # noqa: F401 - a fixture
 
 
 def examine(*arguments: str) -> tuple[int, list[dict[str, Any]]]:
@@ -35,7 +36,7 @@ def test_where_all_is_well(kernelspec: WriteKernelspec, runtime_dir: Path):
     """This host's own Python: nothing is named, nothing is left."""
     code, found = examine()
     assert (code, worse(found)) == (0, {})
-    subjects = ["packages", "runtime folder", "server extension", "engine"]
+    subjects = ["packages", "runtime folder", "server extension", "engine", "left behind"]
     subjects += ["settings", "transport", "kernel", "files"]
     assert [finding["subject"] for finding in found] == subjects
     says = {finding["subject"]: finding["says"] for finding in found}
@@ -57,7 +58,9 @@ def test_a_kernelspec_of_an_image_and_each_step_out_of_the_sandbox(kernelspec: W
     ]
     assert "f00dcafe" not in json.dumps(found)
     terminal = command("doctor", name)
-    assert "! policy: nothing stops a fork bomb (pids_limit)\n" in terminal.stdout
+    policy = "! policy: nothing stops a fork bomb (pids_limit)\n  → Set it, such as 512.\n"
+    assert policy in terminal.stdout
+    assert all(finding["cure"] for finding in found if finding["outcome"] == "note")
     assert f", in {IMAGE}\n" in terminal.stdout
 
 
@@ -136,8 +139,24 @@ def test_limits_that_an_engine_does_not_enforce():
 
 
 @pytest.mark.docker
-def test_names_that_are_no_kernelspec_of_ours(kernelspec: WriteKernelspec):
-    assert command("doctor", "nobodys").code == 2
-    refused = command("doctor", kernelspec("local", stanza=False))
-    assert refused.code == 2
-    assert "does not name this provisioner" in refused.stderr
+@pytest.mark.parametrize("name", ["nobodys", "local"])
+def test_names_that_are_no_kernelspec_of_ours(kernelspec: WriteKernelspec, name: str):
+    """The rest is said all the same."""
+    kernelspec("local", stanza=False)
+    code, found = examine(name)
+    assert code == 1
+    assert {"packages", "engine"} < {finding["subject"] for finding in found}
+    assert list(worse(found)) == ["kernelspec"]
+    assert found[-1]["cure"] or "'jupyter container-kernel install'" in found[-1]["says"]
+
+
+def test_a_runtime_folder_that_cannot_be_used(
+    kernels: Kernels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", "/proc/none")
+    code, found = examine()
+    assert code == 1
+    (problem,) = (finding for finding in found if finding["outcome"] == "problem")
+    assert problem["subject"] == "runtime folder"
+    assert problem["says"].endswith("/proc/none cannot be used (No such file or directory).")
+    assert problem["cure"].startswith("Set JUPYTER_RUNTIME_DIR")

@@ -1,62 +1,31 @@
-"""``jupyter container-kernel install``: any kernel from any image, and this host's own."""
+"""``jupyter container-kernel install``: this host's own kernels, and what is refused."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import nbformat
 import pytest
+from click.shell_completion import ShellComplete
 
-from .command_line import Ended, command
-from .conftest import ENTRYPOINT_IMAGE, IMAGE, IPYKERNEL, PLAIN_IMAGE, WriteKernelspec
+from container_provisioner.cli.command import command as group
+
+from .command_line import command
+from .conftest import WriteKernelspec
 from .ends import left_below, until
+from .installs import (
+    STACKS_IMAGE,
+    execute,
+    install,
+    installed,
+    prefix_fixture,  # noqa: F401 - a fixture
+)
 
-STACKS_IMAGE = "container-provisioner-test/stacks:1"  # as the Jupyter docker-stacks are built
 DENO = str(Path(sys.executable).parent / "deno")
-
-
-@pytest.fixture
-def prefix(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where Jupyter looks, in this test."""
-    path = runtime_dir.parent / "prefix"
-    monkeypatch.setenv("JUPYTER_PATH", f"{path}/share/jupyter:{os.environ['JUPYTER_PATH']}")
-    return path
-
-
-def install(prefix: Path, *arguments: str) -> Ended:
-    return command("install", "--prefix", str(prefix), *arguments)
-
-
-def installed(prefix: Path) -> dict[str, Any]:
-    """Each kernelspec's kernel.json. Nothing may be beside their folder."""
-    kernels = prefix / "share" / "jupyter" / "kernels"
-    assert [path.name for path in kernels.parent.glob("*")] in (["kernels"], [])
-    return {path.name: json.loads((path / "kernel.json").read_text()) for path in kernels.glob("*")}
-
-
-def execute(name: str, code: str, folder: Path) -> str:
-    """By ``jupyter execute``: what the notebook's only cell printed."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    nbformat.write(notebook, folder / "notebook.ipynb")
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "jupyter", "execute", f"--kernel_name={name}"),
-            *("--output=executed", str(folder / "notebook.ipynb")),
-        ],
-        check=True,
-        timeout=120,
-    )
-    cell = nbformat.read(folder / "executed.ipynb", as_version=4).cells[0]
-    return "".join(output.text for output in cell.outputs)
-
 
 # -- this host's kernels -----------------------------------------------------------------------
 
@@ -204,140 +173,28 @@ async def test_ctrl_c_during_the_check_leaves_nothing(
     assert left_below(runtime_dir) == []
 
 
-# -- images ------------------------------------------------------------------------------------
-
-FACTS = """
-import os, sys
-print(sys.prefix, f"{os.getuid()}:{os.getgid()}", *map(os.environ.get, ("STACK", "TAKEN")))
-"""
-
-
-@pytest.mark.docker
-def test_an_image_like_the_docker_stacks(
-    prefix: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """F34, and F9: its kernelspec cannot have this server's variables filled in."""
-    monkeypatch.setenv("SERVER_SECRET", "which is nobody's business")
-    ended = install(prefix, STACKS_IMAGE, "--kernel", "python3")
-    assert ended.code == 0, ended.stderr
-    made = installed(prefix)
-    assert made == {
-        "python3-stacks-1": {
-            "argv": ["/opt/conda/bin/python", *IPYKERNEL[1:]],
-            "display_name": "Python 3 (ipykernel) in stacks-1",
-            "language": "python",
-            "interrupt_mode": "message",
-            "env": {"STACK": "/opt/conda/stack", "TAKEN": "$${SERVER_SECRET}"},
-            "metadata": {
-                "debugger": True,
-                "supported_encryption": ["curve"],
-                "kernel_provisioner": {
-                    "provisioner_name": "container-provisioner",
-                    "config": {"image": STACKS_IMAGE},
-                },
-            },
-        }
-    }
-    beside = prefix / "share/jupyter/kernels/python3-stacks-1"
-    assert sorted(path.name for path in beside.iterdir()) == ["kernel.json", "logo-64x64.png"]
-    user = "1000:1000" if os.getuid() == 0 else f"{os.getuid()}:{os.getgid()}"
-    told = execute("python3-stacks-1", FACTS, folder)
-    assert told == f"/opt/conda {user} /opt/conda/stack ${{SERVER_SECRET}}\n"
-
-
-@pytest.mark.docker
-@pytest.mark.parametrize("image", [IMAGE, ENTRYPOINT_IMAGE])
-def test_an_image_that_has_ipykernel_and_no_kernelspec(prefix: Path, image: str):
-    """F34: whatever its entry point does."""
-    ended = install(prefix, image, "--name", "mine", "--display-name", "Mine", "--json")
-    assert json.loads(ended.stdout)[0]["answer"]["version"].startswith("3.11")
-    (spec,) = installed(prefix).values()
-    assert (spec["argv"], spec["display_name"]) == (IPYKERNEL, "Mine")
-    assert spec["metadata"]["debugger"]
-    assert spec["metadata"]["supported_encryption"] == ["curve"]
-    beside = {path.name for path in (prefix / "share/jupyter/kernels/mine").iterdir()}
-    assert beside == {"kernel.json", "logo-32x32.png", "logo-64x64.png", "logo-svg.svg"}
-
-
-@pytest.mark.docker
-def test_several_kernelspecs_in_one_image(prefix: Path):
-    shown = install(prefix, STACKS_IMAGE, "--list")
-    assert [" ".join(line.split()) for line in shown.stdout.splitlines()] == [
-        "KERNEL DISPLAY NAME LANGUAGE FOUND IN",
-        "bash Bash bash /usr/local/share/jupyter/kernels/bash",
-        "python3 Python 3 (ipykernel) python /opt/conda/share/jupyter/kernels/python3",
-    ]
-    as_json = json.loads(install(prefix, STACKS_IMAGE, "--list", "--json").stdout)
-    assert [spec["argv"][0] for spec in as_json] == ["python", "/opt/conda/bin/python"]
-    which = install(prefix, STACKS_IMAGE)
-    assert (which.code, which.stdout) == (2, "")
-    assert which.stderr.splitlines()[-1] == (
-        "Error: The image has several kernelspecs: bash, python3. Choose with --kernel, or take "
-        "--all."
-    )
-    unknown = install(prefix, STACKS_IMAGE, "--kernel", "R")
-    assert (unknown.code, unknown.stdout) == (2, "")
-    assert "no kernelspec 'R', but: bash, python3." in unknown.stderr
-    assert not prefix.exists()
-    both = install(prefix, STACKS_IMAGE, "--kernel", "bash", "--kernel", "python3", "--no-check")
-    assert both.code == 0
-    assert sorted(installed(prefix)) == ["bash-stacks-1", "python3-stacks-1"]
-
-
-@pytest.mark.docker
-def test_on_a_terminal_it_asks_which(prefix: Path):
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "container_provisioner", "install", STACKS_IMAGE),
-            *("--no-check", "--prefix", str(prefix)),
-        ],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
-    os.write(ours, b"R\nbash\n")
-    shown = b""
-    with contextlib.suppress(OSError):  # what a terminal says when its last process has gone
-        while some := os.read(ours, 4096):
-            shown += some
-    os.close(ours)
-    assert process.wait(60) == 0
-    assert b"'R' is not one of 'bash', 'python3', 'all'" in shown
-    assert list(installed(prefix)) == ["bash-stacks-1"]
-
-
-@pytest.mark.docker
-def test_an_image_without_a_kernel(prefix: Path):
-    """F34"""
-    refused = install(prefix, PLAIN_IMAGE)
-    assert (refused.code, refused.stdout, prefix.exists()) == (6, "", False)
-    (line,) = refused.stderr.splitlines()
-    assert line.startswith(f"Error: Image {PLAIN_IMAGE!r} has no kernel: there is no kernelspec")
-
-
-@pytest.mark.docker
-def test_an_image_that_there_is_not(prefix: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("CONTAINER_PROVISIONER_PULL_POLICY", "never")
-    refused = install(prefix, "no-such-image:1")
-    assert (refused.code, refused.stdout, prefix.exists()) == (5, "", False)
-    (line,) = refused.stderr.splitlines()
-    assert line.startswith("Error: Image 'no-such-image:1' is not present")
-
-
 # -- arguments ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--memory", "lots"], "memory_limit"),
+        (["--memory", "lots"], "'--memory': memory_limit has to be a size"),
         (["--profile", "none"], "'sandbox', 'dev'"),
         (["--network", "host"], "network 'host' would let the kernel reach"),
         (["--network", "none", "--transport", "tcp"], "needs a network"),
-        (["--kernel", "python3"], "need an IMAGE"),
+        (["--set", "cpu_limit"], "'cpu_limit' is not NAME=VALUE"),
+        (["--set", "cpu_limit=many"], "'--set': cpu_limit has to be a number, 0 or more"),
+        (["--set", "gpu=all"], "no setting 'gpu'. Did you mean 'gpus'?"),
+        (["--set", "cpu=2"], "no setting 'cpu'. Did you mean 'cpu_limit'?"),
+        (["--set", "such=1"], "There are: allow_root, cpu_limit, "),
+        (["--set", "gpus=1", "--set", "gpus=2"], "gpus is given twice"),
+        (["--set", "memory_limit=1g", "--memory", "2g"], "by --set and by an option of its own"),
+        (["--set", "env=TOKEN=secret"], 'env has to be a mapping, written as JSON: {"NAME"'),
+        (["--set", 'env={"TOKEN": 1}'], 'env has to be a mapping, written as JSON: {"NAME"'),
+        (["--set", "image=x"], "The image is the argument IMAGE"),
+        (["--set", 'extra_create_options={"Image": "x"}'], "may not set Image"),
+        (["--kernel", "python3"], "needs an IMAGE"),
         (["image", "--from", "python3"], "--from names a kernelspec of this host"),
         (["--user"], "exclude each other"),
         (["--name", "a b"], "cannot be a kernelspec's name"),
@@ -356,6 +213,29 @@ def test_wrong_arguments(
     last = refused.stderr.splitlines()[-1]
     assert last.startswith("Error: ")
     assert words in last
+    assert "secret" not in refused.stderr
+
+
+def test_any_setting_can_be_set(prefix: Path):
+    """As JSON, as text, or as a variable's value; of variables the values are told to nobody."""
+    given = {
+        "user": ("1000", "1000"),
+        "cpu_limit": ("1.5", 1.5),
+        "gpus": ("device=0,1", "device=0,1"),
+        "allow_root": ("false", False),
+        "mounts": ("/usr/share:/data,/usr/lib:/more", ["/usr/share:/data", "/usr/lib:/more"]),
+        "env_passthrough": ('["AWS_*"]', ["AWS_*"]),
+        "env": ('{"TOKEN": "secret"}', {"TOKEN": "secret"}),
+    }
+    options = [word for name, (text, _) in given.items() for word in ("--set", f"{name}={text}")]
+    ended = install(prefix, "--no-check", "--json", "--memory", "1g", *options)
+    assert ended.code == 0, ended.stderr
+    config = {"memory_limit": "1g"} | {name: value for name, (_, value) in given.items()}
+    stanza = installed(prefix)["python3-container"]["metadata"]["kernel_provisioner"]
+    assert stanza["config"] == config
+    assert ended.json[0]["config"] == config | {"env": ["TOKEN"]}
+    assert "secret" not in ended.stdout + ended.stderr
+    assert "The values of env are in kernel.json" in ended.stderr
 
 
 def test_no_engine(prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -387,7 +267,7 @@ def test_a_kernelspec_that_jupyter_will_not_take_is_no_silent_success(
     assert f"Jupyter takes the kernelspec python3-container in {prefix}" in hidden.stderr
 
 
-def test_a_shell_completes_kernelspecs(prefix: Path, kernelspec: WriteKernelspec):
+def test_a_shell_completes_kernelspecs_and_settings(prefix: Path, kernelspec: WriteKernelspec):
     kernelspec("contained")
     words = {"COMP_WORDS": "jupyter-container-kernel install --from con", "COMP_CWORD": "3"}
     completed = subprocess.run(
@@ -399,3 +279,9 @@ def test_a_shell_completes_kernelspecs(prefix: Path, kernelspec: WriteKernelspec
         timeout=60,
     )
     assert completed.stdout == "plain,contained\n"
+    known = ShellComplete(group, {}, "jupyter-container-kernel", "")
+    found = known.get_completions(["install", "--set"], "env")
+    assert [(item.value, bool(item.help)) for item in found] == [
+        ("env=", True),
+        ("env_passthrough=", True),
+    ]

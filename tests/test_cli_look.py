@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from container_provisioner.cli.logs import printable
+from container_provisioner.cli.output import make_table
 from container_provisioner.cli.ps import ago
 from container_provisioner.store import RecordStore, own_lease
 
 from .command_line import command
 from .conftest import WriteKernelspec
-from .listed_kernels import Kernels, kernels_fixture  # noqa: F401 - a fixture
+from .listed_kernels import NOBODY, Kernels, kernels_fixture  # noqa: F401 - a fixture
 from .owners import StartOwner, start_owner_fixture  # noqa: F401 - a fixture
 from .server_process import eventually
 
 FIFTY = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(50)]
 COLUMNS = ["KERNEL", "NAME", "IMAGE", "STATE", "CREATED", "OWNER", "FOLDER"]
-NOBODY = "0" * 16  # a lease that nobody holds
 
 
 # -- how often the engine is asked -------------------------------------------------------------
@@ -137,8 +139,11 @@ def test_others_are_shown_to_who_asks(kernels: Kernels) -> None:
     assert everyone.keys() == {"mine", "other-place", "other-user"}
     assert everyone["other-user"]["user"] == "54321"
     assert everyone["other-user"]["owner"] is None
-    header, *_ = command("ps", "--everyone").lines
+    header, *rows = command("ps", "--everyone").lines
     assert header.split() == [*COLUMNS[:-1], "USER", "FOLDER"]
+    owners = {row.split()[0]: row[header.index("OWNER") :].split()[0] for row in rows}
+    assert (owners["other-user"], owners["other-place"]) == ("?", "?")  # not: nobody
+    assert {name for name, each in everyone.items() if each["is_ours"]} == {"mine"}
 
 
 def test_a_table_is_whole_in_a_pipe_and_a_cell_plays_no_tricks(kernels: Kernels) -> None:
@@ -152,6 +157,29 @@ def test_a_table_is_whole_in_a_pipe_and_a_cell_plays_no_tricks(kernels: Kernels)
     assert row.endswith(folder)
     (row,) = (row for row in rows if row.startswith("tricks"))
     assert row.endswith("/x\N{REPLACEMENT CHARACTER}]0;title\N{REPLACEMENT CHARACTER}[bold]")
+
+
+def test_a_narrow_terminal_cuts_no_id_and_no_word_in_two() -> None:
+    row = (FIFTY[3], "a-kernelspec-with-a-name", "ended (exit code 3)")
+    out = io.StringIO()
+    Console(file=out, width=70).print(make_table(("kernel", "name", "state"), [row]))
+    _, first, *more = (line.split() for line in out.getvalue().splitlines())
+    assert first[0] == FIFTY[3]
+    assert re.fullmatch("a-kernelspec.*…", first[1])
+    assert [*first[2:], *(word for line in more for word in line)] == row[2].split()
+
+
+def test_where_nothing_runs_it_is_said(kernels: Kernels) -> None:
+    for subcommand in ("ps", "stats"):
+        done = command(subcommand)
+        assert (done.code, done.stdout, done.stderr) == (0, "", "No kernels run here.\n")
+        assert command(subcommand, "--json").json == []
+    kernels.fake.named(kernels.add("over", argv=("true",))).ended.wait(10)
+    done = command("ps")
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[1:] == [
+        "'jupyter container-kernel ps --all' shows 1 more, ended."
+    ]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +262,7 @@ def test_what_a_terminal_is_shown_of_a_log(text: str, shown: str) -> None:
 
 
 def test_an_inspection_says_why_a_kernel_ended(kernels: Kernels) -> None:
-    kernels.add("greedy")
+    container = kernels.add("greedy")
     kernels.fake.oom("jupyter-kernel-greedy")
     kernels.fake.named("jupyter-kernel-greedy").ended.wait(10)
     done = command("inspect", "greedy", "--json").json
@@ -251,9 +279,17 @@ def test_an_inspection_says_why_a_kernel_ended(kernels: Kernels) -> None:
         "limits": {"memory": 2**30, "cpus": None, "pids": None, "shm_size": None},
     }
     assert expected.items() <= done.items()
-    lines = command("inspect", "greedy").lines
-    assert any(line.split() == ["limits:", "memory", "1", "GiB"] for line in lines)
-    assert any(line.startswith("why ") and "ran out of memory" in line for line in lines)
+    assert (done["phase"], done["ended"]) == (None, kernels.fake.inspect(container).finished_at)
+    page = dict(line.split("  ", 1) for line in command("inspect", "greedy").lines)
+    page = {title: words.strip() for title, words in page.items()}
+    assert page["state"].startswith("ended ")
+    assert "ran out of memory" in page["why"]
+    assert page["left"] == (
+        "its log; its home and /tmp were in memory and are gone. "
+        "'jupyter container-kernel kill greedy' removes it"
+    )
+    assert page["memory"] == "1 GiB at most"
+    assert "record" not in page
 
 
 @pytest.mark.docker
@@ -273,42 +309,17 @@ def test_no_command_gives_a_secret_away(
     assert (facts["phase"], facts["recorded"], facts["network"]) == ("running", True, "none")
     assert facts["owner"]["pid"] == owner.process.pid
     assert facts["limits"]["memory"] > 0
+    assert len(facts["mounts"]) > 3
+    page = command("inspect", owner.kernel_id).lines
+    seen = [line.split("  ")[-1].strip() for line in page if "read-only" in line][1:]
+    assert seen == [
+        f"this machine's programs: {len(facts['mounts']) - 1} paths, read-only (--json lists them)",
+        f"{facts['folder']}, read-only",
+    ]
     owner.end()
 
 
-# -- what goes wrong ---------------------------------------------------------------------------
-
-COMMANDS = [("ps",), ("stats",), ("logs", "x"), ("inspect", "x"), ("prune",)]
-
-
-@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-def test_an_engine_that_is_not_there(
-    runtime_dir: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: tuple[str, ...],
-) -> None:
-    monkeypatch.setenv("CONTAINER_PROVISIONER_ENGINE_URL", f"unix://{runtime_dir}/none.sock")
-    done = command(*arguments)
-    assert (done.code, done.stdout) == (4, "")
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("Error: No container engine answers.")
-
-
-@pytest.mark.parametrize("subcommand", ["logs", "inspect", "stats"])
-def test_a_kernel_that_there_is_not_and_one_of_two(kernels: Kernels, subcommand: str) -> None:
-    for kernel_id in ("abc-1", "abc-2", "abc"):
-        kernels.add(kernel_id)
-    done = command(subcommand, "nobodys")
-    assert (done.code, done.stdout) == (10, "")
-    assert done.stderr == (
-        "Error: There is no kernel 'nobodys' here; 'jupyter container-kernel ps' lists them.\n"
-    )
-    done = command(subcommand, "abc-")
-    assert (done.code, done.stdout) == (10, "")
-    assert done.stderr == (
-        "Error: 'abc-' is the beginning of 2 kernels: abc-1, abc-2. Give more of it.\n"
-    )
-    assert command(subcommand, "abc").code == 0  # a whole id wins
+# -- words ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("subcommand", ["ps", "stats", "logs", "inspect", "prune"])

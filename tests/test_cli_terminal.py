@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -47,10 +48,14 @@ class Terminal:
             assert time.monotonic() < deadline, self.text
             self.text += os.read(self._ours, 65536).decode()
 
-    def interrupt(self) -> int:
+    def type(self, keys: bytes, within: float = 30) -> int:
+        """The exit code that comes of it."""
+        os.write(self._ours, keys)
+        return self.process.wait(timeout=within)
+
+    def interrupt(self, within: float = 30) -> int:
         """Ctrl-C; the exit code."""
-        os.write(self._ours, b"\x03")
-        return self.process.wait(timeout=30)
+        return self.type(b"\x03", within)
 
     def close(self) -> None:
         self.process.kill()
@@ -115,3 +120,40 @@ def test_ps_fits_into_a_terminal(kernel: Any, terminal: type[Terminal]) -> None:
     assert shown.process.wait(timeout=30) == 0
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown.text)
     assert all(len(line) <= 120 for line in plain.split("\r\n"))
+
+
+def test_who_says_no_is_told_that_nothing_was_done(kernel: Any, terminal: type[Terminal]) -> None:
+    shown = terminal("kill", "--all")
+    shown.until(r"Kill a-kernel\? \[y/N\]: ")
+    assert shown.type(b"n\n") == 1
+    shown.until("Nothing was killed\\.")
+    shown = terminal("kill", "--all")
+    shown.until(r"Kill a-kernel\? \[y/N\]: ")
+    assert shown.interrupt() == 130
+    shown.until(r"\^C\r\n$")
+    kernel.reload()
+    assert kernel.status == "running"
+
+
+def test_an_error_is_folded_between_words(terminal: type[Terminal], runtime_dir: Any) -> None:
+    url = f"unix://{runtime_dir}/none.sock"
+    shown = terminal("ps", "--engine-url", url)
+    assert shown.process.wait(timeout=30) == 4
+    shown.until(r"another\s+one\.")
+    lines = [line.rstrip() for line in shown.text.split("\r\n")]
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 120
+    assert f"Tried: {url} (no such file or directory). Is it installed" in " ".join(lines)
+
+
+def test_ctrl_c_ends_the_waiting_for_a_silent_engine(
+    terminal: type[Terminal], runtime_dir: Any
+) -> None:
+    """At once, not when the engine's time is over."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(f"{runtime_dir}/silent.sock")
+        silent.listen()
+        shown = terminal("ps", "--engine-url", f"unix://{runtime_dir}/silent.sock")
+        shown.until(r"Waiting for the engine at unix://\S+…")
+        assert shown.interrupt(within=10) == 130
+        assert "Traceback" not in shown.text

@@ -97,7 +97,8 @@ def test_a_kernelspec_of_another_provisioner(kernelspec: WriteKernelspec) -> Non
     assert refused.returncode == 2
     assert refused.stderr == (
         "Error: Kernelspec 'local' does not name this provisioner in its metadata, so its kernels "
-        "do not run in containers.\n"
+        "do not run in containers. 'jupyter container-kernel install --from local' makes one that "
+        "does.\n"
     )
 
 

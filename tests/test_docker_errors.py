@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from container_provisioner.engine.docker_errors import engine_errors
 from container_provisioner.errors import (
     CommandMissing,
+    ConfigurationError,
     ContainerGone,
     ContainerProvisionerError,
     EngineError,
@@ -102,7 +103,14 @@ def refusal(status: int, words: str) -> docker.errors.APIError:
             "already in use",
         ),
         (409, "Container 5f0c is not running", EngineError, "is not running"),
+        (
+            400,
+            "no such image: Kernel: invalid reference format: repository name must be lowercase",
+            ConfigurationError,
+            "'kernel:1' cannot be the name of an image (invalid reference format: repository",
+        ),
         (500, "no space left on device", EngineError, "Doing it: no space left on device"),
+        (400, "Minimum memory limit allowed is 6MB", EngineError, "6MB. Raise memory_limit"),
         (
             400,
             'invalid mount config for type "bind": bind source path does not exist: /data',

@@ -116,6 +116,7 @@ def test_it_ends_when_there_is_nothing_to_guard(new_owner: NewOwner, runtime_dir
     other.process.wait()
     eventually(lambda: not guards(runtime_dir), "the guard to end")
     assert leases() == []
+    assert (runtime_dir / "container-provisioner" / "guard.log").read_text() == ""  # no news
     assert not socket_path().exists()
     with pytest.raises(GuardUnavailable, match="No guard runs"):
         ask("settle", owner="")

@@ -15,6 +15,7 @@ import pytest
 from jupyter_client.manager import AsyncKernelManager
 
 from container_provisioner import labels
+from container_provisioner.diagnosis import Finding, examine_leftovers
 from container_provisioner.engine.find import open_engine
 from container_provisioner.pruning import prune
 from container_provisioner.store import KernelDirectory, Offers, RecordStore, leases
@@ -73,11 +74,22 @@ def leave_without_a_guard(runtime_dir: Path, *left: Owner) -> None:
         owner.die()
 
 
+def left_behind(engine: OwnEngine) -> tuple[str, str]:
+    """What ``doctor`` says about it."""
+
+    async def examine() -> Finding:
+        return await examine_leftovers(await open_engine("auto", engine.url))
+
+    found = asyncio.run(examine())
+    return found.outcome, found.says
+
+
 def test_what_nobody_needs_goes_and_all_else_stays(
     kernelspec: WriteKernelspec,
     start_owner: StartOwner,
     runtime_dir: Path,
     containers: docker.DockerClient,
+    engine: OwnEngine,
 ) -> None:
     kernelspec()
     lives, dead = start_owner(), start_owner()
@@ -111,6 +123,7 @@ def test_what_nobody_needs_goes_and_all_else_stays(
     assert why[ended.kernel_id] == "it has ended"
     assert why[vanished.kernel_id] == "its container is gone"
     assert names(containers) == everything[0]
+    assert left_behind(engine) == ("note", "3 x kernel, 5 x files, which nobody needs")
     assert set(map(str, runtime_dir.rglob("*"))) ^ set(everything[1]) == set()
 
     done = command("prune")
@@ -125,6 +138,7 @@ def test_what_nobody_needs_goes_and_all_else_stays(
 
     again = command("prune")
     assert (again.stdout, again.stderr) == ("", "Nothing to remove.\n")
+    assert left_behind(engine) == ("ok", "nothing")
     states = {each["kernel_id"]: each["state"] for each in command("ps", "--json").json}
     assert states == {lives.kernel_id: "running", kept.kernel_id: "kept"}
     assert {lives.kernel_id, kept.kernel_id} == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import docker
 import pytest
@@ -55,7 +56,7 @@ def test_steps_of_a_pull(registry: Registry):
         seen.append(counter.totals)
     assert (seen[-1].layers, seen[-1].layers_done) == (2, 2)
     assert 500_000 < seen[-1].current == seen[-1].total < 510_000
-    assert str(seen[-1]) == "2 of 2 layers, 1 of 1 MB"
+    assert re.fullmatch(r"2 of 2 layers, (4[89]\d.* KiB) of \1", str(seen[-1]))
     assert [totals.current for totals in seen] == sorted(totals.current for totals in seen)
     assert all(totals.current <= totals.total for totals in seen)
 
@@ -76,20 +77,20 @@ def test_layers_that_are_there_count_as_done(registry: Registry):
         ([], "waiting for the registry"),
         ([("a", "Pulling fs layer", 0, 0), ("b", "Waiting", 0, 0)], "0 of 2 layers"),
         (
-            [("a", "Downloading", 120_000_000, 310_000_000), ("b", "Already exists", 0, 0)],
-            "1 of 2 layers, 120 of 310 MB",
+            [("a", "Downloading", 120 * 2**20, 3 * 2**29), ("b", "Already exists", 0, 0)],
+            "1 of 2 layers, 120 MiB of 1.5 GiB",
         ),
         (
-            [("a", "Downloading", 9, 10**7), ("a", "Download complete", 0, 0)],
-            "0 of 1 layers, 10 of 10 MB",
+            [("a", "Downloading", 9, 10 * 2**20), ("a", "Download complete", 0, 0)],
+            "0 of 1 layers, 10 MiB of 10 MiB",
         ),
         (
-            [("a", "Downloading", 5 * 10**6, 10**7), ("a", "Retrying in 5 seconds", 0, 0)],
-            "0 of 1 layers, 5 of 10 MB",
+            [("a", "Downloading", 5 * 2**20, 10 * 2**20), ("a", "Retrying in 5 seconds", 0, 0)],
+            "0 of 1 layers, 5 MiB of 10 MiB",
         ),
         (
-            [("a", "Extracting", 10, 10**7), ("a", "Pull complete", 0, 0)],
-            "1 of 1 layers, 10 of 10 MB",
+            [("a", "Extracting", 10, 10 * 2**20), ("a", "Pull complete", 0, 0)],
+            "1 of 1 layers, 10 MiB of 10 MiB",
         ),
     ],
 )
@@ -123,11 +124,11 @@ async def test_a_slow_pull_in_the_log(
     lines = [message for message in caplog.messages if image in message]
     assert lines[0] == f"Pulling image {image} from its registry…"
     assert lines[-1].startswith(f"Pulled image {image} in ")
-    assert lines[-1].endswith(" s (2 of 2 layers, 2 of 2 MB)")
+    assert lines[-1].endswith(" s (2 of 2 layers, 1.4 MiB of 1.4 MiB)")
     between = lines[1:-1]
     assert 1 <= len(between) <= 10 < len(steps)
     assert between[0].startswith(f"Pulling image {image}: ")
-    assert between[0].endswith(" of 2 MB")
+    assert between[0].endswith(" of 1.4 MiB")
 
 
 async def test_a_pull_that_is_given_up_says_no_more(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,6 +15,9 @@ from .recipe import Recipe
 
 DEBIAN_IMAGE = f"container-provisioner/debian-python:{SUITE}"
 DEBIAN_PACKAGES = ("python3", "python3-venv")
+
+# In the explanation of a build that failed there.
+_FROM = re.compile(r"^step \d+ of \d+, ['\"]FROM (--\S+ )*(?P<image>[^\s'\"]+)", re.IGNORECASE)
 
 Pull = Callable[[str], Awaitable[None]]
 """Fetches an image. Raises `PullFailed`."""
@@ -45,10 +49,24 @@ async def ensure_base(
             tried.append(f"{DEBIAN_IMAGE} could not be made of Debian's packages ({exc})")
         else:
             return DEBIAN_IMAGE
-    raise BuildFailed(
-        recipe.image,
-        f"it needs a base image. Tried: {'; '.join(tried)}. Load one into the engine, or name "
-        f"another with --base: an image with {recipe.base_needs}.",
+    advice = (
+        f"Load one into the engine, or name another with --base: an image with {recipe.base_needs}."
+    )
+    if base and recipe.debian_will_do:
+        advice += " Without --base, Debian's Python stands in where there is no registry."
+    raise BuildFailed(recipe.image, f"it needs a base image. Tried: {'; '.join(tried)}. {advice}")
+
+
+def base_advice(failure: BuildFailed) -> str:
+    """What to do when a base that cannot be chosen is not to be had: a sentence, or nothing."""
+    found = _FROM.search(failure.explanation)
+    if found is None or "disk is full" in failure.explanation:
+        return ""
+    return (
+        f" Load {found['image']} into the engine ('docker load'), or begin the Dockerfile with "
+        f"'ARG BASE={found['image']}' and 'FROM ${{BASE}}', and name another with --base. A folder "
+        "with a requirements.txt and no Dockerfile is built without a registry, too: on Debian's "
+        "Python."
     )
 
 

@@ -11,6 +11,7 @@ from ..errors import ConfigurationError
 
 _PACKAGE = Path(__file__).parent.parent
 _BASE = re.compile(r"^ARG[ \t]+BASE=(?P<image>\S+)[ \t]*$", re.MULTILINE | re.IGNORECASE)
+_PACKAGES = re.compile(r'^ARG[ \t]+PACKAGES="(?P<packages>[^"\n]+)"', re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,12 @@ class Recipe:
         """What ``ARG BASE=`` says: the base that can be chosen. Empty: there is none."""
         found = _BASE.search(self.dockerfile)
         return found["image"] if found else ""
+
+    @property
+    def packages(self) -> str:
+        """What ``ARG PACKAGES=`` says. Empty: there is none."""
+        found = _PACKAGES.search(self.dockerfile)
+        return found["packages"] if found else ""
 
     def with_base(self, image: str) -> str:
         """The Dockerfile, with that for its default base."""

@@ -14,17 +14,21 @@ from click.shell_completion import CompletionItem
 from ..building import (
     HostNetwork,
     Recipe,
+    base_advice,
     build_request,
+    built_before,
     check_image_name,
     ensure_base,
     folder_recipe,
+    remove_nameless,
     shipped_images,
     shipped_recipe,
 )
 from ..config import ContainerSettings
 from ..errors import BuildFailed
+from ..exits import format_size
 from .asking import run, the_engine
-from .install import install
+from .install import facts, install_image, tell
 from .output import json_option, print_json
 from .progress import building, notice, present
 
@@ -66,9 +70,7 @@ def _complete(
 @click.option("--no-cache", is_flag=True, help="Take no step from an earlier build.")
 @click.option("--install", "installs", is_flag=True, help="Then install it, as 'install' does.")
 @json_option
-@click.pass_context
 def build(
-    context: click.Context,
     what: str,
     tag: str | None,
     base: str,
@@ -89,8 +91,6 @@ def build(
     possible. The proxies and certificate authorities that this shell's variables name are used to
     download, and are not in the image.
     """
-    if installs and as_json:
-        raise click.UsageError("--install and --json exclude each other: each has its own output.")
     recipe = _recipe(what)
     pairs = _pairs(arguments)
     if base and not recipe.base:
@@ -103,12 +103,16 @@ def build(
         recipe = replace(recipe, image=tag)
     notice(f"Building {recipe.image} from {recipe.source}")
     result = run(_build(recipe, base, pairs, network, no_cache))
+    if not as_json:
+        click.echo(f"Built {recipe.image} ({result['id'][7:19]}, {format_size(result['size'])})")
+    if installs:
+        done = install_image(recipe.image, may_ask=not as_json)
+        result["installed"] = [facts(each) for each in done]
     if as_json:
         print_json(result)
-        return
-    click.echo(f"Built {recipe.image} ({result['id'][7:19]}, {result['size'] / 1e6:.0f} MB)")
-    if installs:
-        context.invoke(install, image=recipe.image)
+    elif installs:
+        for each in done:
+            tell(each, asked={})
     else:
         notice(f"'jupyter container-kernel install {recipe.image}' makes it a kernel to choose.")
 
@@ -154,6 +158,7 @@ async def _build(
     if recipe.base:
         base = base or arguments.pop("BASE", "")
         base = await ensure_base(engine, recipe, base, pull=pull, notice=notice)
+    before = await built_before(engine, recipe.image)
     request = build_request(
         recipe,
         base=base,
@@ -166,8 +171,10 @@ async def _build(
         with building(recipe.image) as progress:
             found = await engine.build(request, progress)
     except BuildFailed as exc:
-        advice = host.advice(exc.output, recipe.dockerfile)
+        advice = base_advice(exc) or host.advice(exc.output, recipe.dockerfile)
         raise BuildFailed(recipe.image, f"{exc.explanation}{advice}", exc.output) from exc
+    if before:
+        await remove_nameless(engine, before)
     return {
         "image": recipe.image,
         "id": found,

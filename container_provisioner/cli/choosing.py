@@ -13,7 +13,8 @@ from ..engine.calls import Engine
 from ..errors import ContainerProvisionerError
 from .asking import run, the_engine
 from .kernels import ListedKernel, complete_kernel, find_kernel, list_kernels
-from .output import json_option, print_json
+from .output import json_option, print_error, print_json
+from .progress import notice
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,10 +36,17 @@ def several_kernels(function: F) -> F:
 
 
 def for_each(
-    verb: Verb, action: str, *, names: Sequence[str], everything: bool, yes: bool, as_json: bool
+    verb: Verb,
+    action: str,
+    acted: str,
+    *,
+    names: Sequence[str],
+    everything: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Do `verb` with each of the kernels, at once, and print the ids of those with which it was
-    done. `action` is its name, for the question that ``--all`` asks.
+    done. `action` is its name, for the question that ``--all`` asks; `acted` its participle.
 
     One that fails is reported, and the others are still done. The exit code is the first failure's.
     """
@@ -47,12 +55,20 @@ def for_each(
                                "--all and the names of kernels exclude each other.")  # fmt: skip
     if everything and not yes and not sys.stdin.isatty():
         raise click.UsageError("--all asks first, and here is nobody to ask. Add --yes.")
-    done, failures = run(_for_each(verb, action, names, yes=yes))
+    kernels, failures = run(_choose(names))
+    if everything and kernels and not yes:
+        # Not while an event loop runs: Ctrl-C would be for that, and the question would go on.
+        listed = ", ".join(kernel.short_id for kernel in kernels)
+        if not click.confirm(f"{action} {listed}?", err=True):
+            notice(f"Nothing was {acted}.")
+            raise click.exceptions.Exit(1)
+    done, failed = run(_for_each(verb, kernels))
+    failures += failed
     for name, failure in failures:
-        click.echo(f"Error: {_about(name, failure)}", err=True)
+        print_error(_about(name, failure))
     if as_json:
-        failed = [{"kernel": name, "error": str(exc)} for name, exc in failures]
-        print_json([*done, *failed])
+        errors = [{"kernel_id": name, "error": str(exc)} for name, exc in failures]
+        print_json([*done, *errors])
     else:
         for item in done:
             click.echo(item["kernel_id"])
@@ -64,11 +80,11 @@ def for_each(
 Failure = tuple[str, ContainerProvisionerError]
 
 
-async def _for_each(
-    verb: Verb, action: str, names: Sequence[str], *, yes: bool
-) -> tuple[list[dict[str, str]], list[Failure]]:
-    engine = await the_engine()
-    there = await list_kernels(engine)
+async def _choose(names: Sequence[str]) -> tuple[list[ListedKernel], list[Failure]]:
+    """Those that were named, else all."""
+    there = await list_kernels(await the_engine())
+    if not names:
+        return [kernel for kernel in there if not kernel.waits], []
     chosen: dict[str, ListedKernel] = {}
     failures: list[Failure] = []
     for name in names:
@@ -77,16 +93,17 @@ async def _for_each(
             chosen[kernel.container.id] = kernel
         except ContainerProvisionerError as exc:
             failures.append((name, exc))
-    if not names:
-        chosen = {kernel.container.id: kernel for kernel in there if not kernel.waits}
-        if chosen and not yes:
-            listed = ", ".join(kernel.short_id for kernel in chosen.values())
-            click.confirm(f"{action} {listed}?", abort=True, err=True)
-    kernels = list(chosen.values())
+    return list(chosen.values()), failures
+
+
+async def _for_each(
+    verb: Verb, kernels: Sequence[ListedKernel]
+) -> tuple[list[dict[str, str]], list[Failure]]:
+    engine = await the_engine()
     outcomes = await asyncio.gather(
         *(verb(engine, kernel) for kernel in kernels), return_exceptions=True
     )
-    done = []
+    done, failures = [], []
     for kernel, outcome in zip(kernels, outcomes, strict=True):
         if isinstance(outcome, ContainerProvisionerError):
             failures.append((kernel.kernel_id or kernel.container.name, outcome))

@@ -20,13 +20,50 @@ from .inspect import inspect
 from .install import install
 from .kill import kill
 from .logs import logs
+from .output import print_error
+from .progress import has_said_that_it_ends
 from .prune import prune
 from .ps import ps
 from .restart import restart
 from .stats import stats
 from .warm import warm
 
+_log = logging.getLogger(__name__)
+
 ENGINE_URL = "CONTAINER_PROVISIONER_ENGINE_URL"
+
+
+def _say_more(ctx: click.Context, param: click.Parameter, debug: bool) -> None:
+    if debug:
+        logging.getLogger().setLevel(logging.DEBUG)
+        logging.getLogger("container_provisioner").setLevel(logging.DEBUG)
+
+
+def _use_engine(ctx: click.Context, param: click.Parameter, url: str | None) -> None:
+    if url:
+        os.environ[ENGINE_URL] = url  # for the kernels, too, that a subcommand starts
+
+
+def common_options(subcommand: click.Command) -> None:
+    """``--engine-url`` and ``--debug``, which mean the same before and after the subcommand."""
+    for option in (
+        click.option(
+            "--debug",
+            is_flag=True,
+            expose_value=False,
+            callback=_say_more,
+            help="Say more on standard error.",
+        ),
+        click.option(
+            "--engine-url",
+            metavar="URL",
+            expose_value=False,
+            callback=_use_engine,
+            help="The container engine, such as unix:///var/run/docker.sock. Default: the variable "
+            f"{ENGINE_URL}, else the first engine that answers. A kernelspec's stanza wins.",
+        ),
+    ):
+        option(subcommand)
 
 
 class Sections(click.Group):
@@ -39,7 +76,18 @@ class Sections(click.Group):
     def add_section(self, title: str, *commands: click.Command) -> None:
         self._sections[title] = list(commands)
         for subcommand in commands:
+            common_options(subcommand)
             self.add_command(subcommand)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            # click would add an empty line anywhere. One is wanted to end the line with ^C, where
+            # nothing was said yet.
+            if sys.stderr.isatty() and not has_said_that_it_ends():
+                click.echo(err=True)
+            raise click.Abort from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, commands in self._sections.items():
@@ -51,33 +99,19 @@ class Sections(click.Group):
 
 @click.group(cls=Sections, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="container-provisioner")
-@click.option("--debug", is_flag=True, help="Say more on standard error.")
-@click.option(
-    "--engine-url",
-    metavar="URL",
-    help="The container engine, such as unix:///var/run/docker.sock. Default: the variable "
-    f"{ENGINE_URL}, else the first engine that answers. A kernelspec's stanza wins.",
-)
-def command(debug: bool, engine_url: str | None) -> None:
+def command() -> None:
     """Jupyter kernels in containers: from any image, or this machine's own Python.
 
     KERNEL is the beginning of a kernel's id, or of its container's id or name.
     """
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="%(message)s",
-        stream=sys.stderr,
-    )
-    logging.getLogger("container_provisioner").setLevel(logging.DEBUG if debug else logging.INFO)
-    if engine_url:
-        os.environ[ENGINE_URL] = engine_url  # for the kernels, too, that a subcommand starts
 
 
-command.add_section("Kernels to start", install, build)
-command.add_section("Look", ps, stats, logs, inspect)
-command.add_section("Kernels to control", kill, restart, attach, cp)
-command.add_section("Faster starts", warm)
-command.add_section("Set right", doctor, prune)
+common_options(command)
+command.add_section("Get kernels", install, build)
+command.add_section("See what runs", ps, stats, logs, inspect)
+command.add_section("Control kernels", kill, restart, attach, cp)
+command.add_section("Start faster", warm)
+command.add_section("Find and clear up trouble", doctor, prune)
 
 
 def main() -> None:
@@ -86,6 +120,9 @@ def main() -> None:
     # What a shell completes is the executable: its completion knows single words only.
     completes = "_JUPYTER_CONTAINER_KERNEL_COMPLETE" in os.environ
     name = "jupyter-container-kernel" if completes else "jupyter container-kernel"
+    if not completes:  # a shell has no place for it
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        logging.getLogger("container_provisioner").setLevel(logging.INFO)
     try:
         status = command.main(prog_name=name, standalone_mode=False)
     except click.ClickException as exc:
@@ -94,14 +131,16 @@ def main() -> None:
     except click.Abort:
         status = 130
     except NoSuchKernel as exc:
-        click.echo(
-            f"Error: There is no kernelspec {exc.name!r}; see 'jupyter kernelspec list'.", err=True
-        )
+        print_error(f"There is no kernelspec {exc.name!r}; see 'jupyter kernelspec list'.")
         status = 2
     except TraitError as exc:
-        click.echo(f"Error: {exc}", err=True)
+        print_error(str(exc))
         status = 2
     except ContainerProvisionerError as exc:
-        click.echo(f"Error: {exc}", err=True)
+        print_error(str(exc))
         status = exc.exit_code
+    except OSError as exc:  # a disk that is full, a folder that nobody may write
+        print_error(f"{exc}.")
+        _log.debug("It happened here:", exc_info=exc)
+        status = 1
     sys.exit(status or 0)

@@ -21,14 +21,14 @@ from ..adoptable import AdoptableKernel
 from ..adoption import rebuild_record
 from ..attached import AsyncAttachedKernelManager, control_async
 from ..connection import from_json
-from ..engine.base import RUNNING, ContainerInfo
+from ..engine.base import ENDED, RUNNING
 from ..engine.calls import Engine
 from ..errors import ContainerGone, EngineError, KernelDied, KernelNotAdoptable, OwnerRefused
 from ..internal_network import remove_internal_network
 from ..policy import INTERNAL
 from ..store import KernelDirectory, RecordStore, lease_facts, lease_is_held
 from ..transports import transport_named
-from .kernels import ListedKernel
+from .kernels import ListedKernel, check_runs
 from .servers import UnknownKernel, server_of
 
 END_SECONDS = 10.0  # for the engine to end what was sent SIGKILL
@@ -109,10 +109,13 @@ async def _remove(engine: Engine, kernel: ListedKernel) -> None:
 async def restart(engine: Engine, kernel: ListedKernel) -> str:
     """Start it anew, as a front end does; how that was done, in words.
 
-    Raises `OwnerRefused`, also when who has it is no server; `KernelNotAdoptable`, `EngineError`.
+    Raises `OwnerRefused`, also when who has it is no server; `KernelNotRunning` when nobody has it
+    and it has ended; `KernelNotAdoptable`, `EngineError`.
     """
     check_ours(kernel)
     if not kernel.owner_lives:
+        if kernel.container.state in ENDED:
+            check_runs(kernel)
         manager = await control_async(kernel.kernel_id)
         try:
             await manager.restart_kernel()
@@ -139,21 +142,17 @@ async def let_go(manager: AsyncAttachedKernelManager) -> None:
 async def send_signal(engine: Engine, kernel: ListedKernel, signum: int) -> str:
     """To the kernel's process group, whoever has it. SIGINT is an interrupt, in the kernel's way.
 
-    Raises `KernelDied` when nothing runs there, and what `connection_info` raises.
+    Raises `KernelNotRunning`, and what `connection_info` raises.
     """
     check_ours(kernel)
     name = signal.Signals(signum).name
     if signum == signal.SIGINT and _interrupt_mode(kernel) == "message":
         await _ask_to_interrupt(engine, kernel)
     elif not await engine.signal(kernel.container.id, signum):
-        raise KernelDied(f"It does not run, and got no {name}: {_state(kernel.container)}.")
+        check_runs(kernel, await engine.inspect(kernel.container.id))
+        raise EngineError(f"The engine did not send {name} to {kernel.container.name}.")
     hint = ", which it gets when it is resumed" if kernel.container.state == "paused" else ""
     return f"was sent {name}{hint}"
-
-
-def _state(container: ContainerInfo) -> str:
-    hint = f" ('docker unpause {container.name}')" if container.state == "paused" else ""
-    return f"its container is {container.state}{hint}"
 
 
 def _interrupt_mode(kernel: ListedKernel) -> str:
@@ -180,12 +179,11 @@ async def _ask_to_interrupt(engine: Engine, kernel: ListedKernel) -> None:
 async def connection_info(engine: Engine, kernel: ListedKernel) -> Any:
     """What another client needs, as of now.
 
-    Raises `KernelDied` when it does not run or is paused, `KernelNotAdoptable` when its record and
-    its directory are lost, `ContainerGone`.
+    Raises `KernelNotRunning`, `KernelNotAdoptable` when its record and its directory are lost,
+    `ContainerGone`.
     """
     found = await engine.inspect(kernel.container.id)
-    if found.state != "running":
-        raise KernelDied(f"It does not run: {_state(found)}.")
+    check_runs(kernel, found)
     try:
         record = RecordStore().read(kernel.kernel_id)
     except KernelNotAdoptable:

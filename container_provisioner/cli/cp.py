@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
 import posixpath
 import sys
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
 from ..command import is_python
-from ..engine.base import RUNNING
+from ..engine.base import ENDED
 from ..engine.calls import Engine
-from ..errors import CopyFailed, EngineError, KernelNotFound
+from ..environment import HOME
+from ..errors import CopyFailed, KernelNotFound, KernelNotRunning
 from ..exits import format_size
 from .asking import run, the_engine
-from .kernels import ListedKernel, complete_kernel, find_kernel, list_kernels
+from .kernels import ListedKernel, check_runs, complete_kernel, find_kernel, list_kernels
 from .output import json_option, print_json
 from .packing import pack
-from .transfer import READ, WRITE, Transfer, transfer
-from .unpacking import Copied, NoArchive, unpack
+from .progress import has_said_that_it_ends, say_that_it_ends
+from .streams import feed, pass_on, send
+from .transfer import READ, WRITE, take_back, transfer
+from .unpacking import Copied, Made, NoArchive, unpack
 
 STREAM = "-"
-_PIECE = 256 * 1024  # bytes
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,14 @@ def cp(src: str, dst: str, as_json: bool) -> None:
     """Copy files between a running kernel's container and this machine.
 
     \b
-    jupyter container-kernel cp KERNEL:results.csv .
+    jupyter container-kernel cp KERNEL:/tmp/results.csv .
     jupyter container-kernel cp data KERNEL:/tmp
-    jupyter container-kernel cp KERNEL:models - | tar -t
+    jupyter container-kernel cp KERNEL:/home/kernel/models - | tar -t
 
-    One of SRC and DST is KERNEL:PATH; a relative PATH begins at the folder in which the kernel
-    started. A directory is copied with all that is in it, SRC/. stands for what is in it, and what
-    exists already is replaced. '-' is a tar archive on standard input or output.
+    One of SRC and DST is KERNEL:PATH. In the sandbox a kernel writes to its home, which is
+    /home/kernel, and to /tmp; a relative PATH begins at the folder in which the kernel started. A
+    directory is copied with all that is in it, SRC/. stands for what is in it, and what exists
+    already is replaced. '-' is a tar archive on standard input or output.
 
     It acts as the kernel's own user: what it writes there belongs to the kernel, and it can reach
     what the kernel can. What it writes here is yours and stays below DST; a link that would lead
@@ -111,21 +113,24 @@ async def _copy(source: Place, destination: Place) -> tuple[ListedKernel, Copied
     kernel = find_kernel(await list_kernels(engine), source.kernel or destination.kernel)
     if kernel.waits:
         raise KernelNotFound(f"{kernel.container.name} waits in a warm pool and is no kernel yet.")
-    if kernel.container.state not in RUNNING:
-        raise CopyFailed(
-            f"Kernel {kernel.kernel_id} does not run. Files that are not in its home, in /tmp or "
-            f"in its workspace are there still: 'docker cp {kernel.container.name}:…'."
-        )
-    if kernel.container.state == "paused":
-        raise CopyFailed(
-            f"Kernel {kernel.kernel_id} is paused; 'docker unpause {kernel.container.name}'."
-        )
+    if kernel.container.state in ENDED:
+        raise KernelNotRunning(
+            "It has ended. Files that are not in its home, in /tmp or in its workspace are there "
+            f"still: 'docker cp {kernel.container.name}:…'."
+        ).about(kernel.kernel_id)
+    check_runs(kernel)
     try:
         if source.kernel:
             return kernel, await _out(engine, kernel, source, destination.path)
         return kernel, await _in(engine, kernel, source, destination.path)
     except CopyFailed as exc:
+        if destination.kernel and "Read-only file system" in str(exc):
+            exc = CopyFailed(f"{exc}. The kernel can write to its home, {HOME}, and to /tmp.")
         raise exc.about(kernel.kernel_id) from exc.__cause__
+    except asyncio.CancelledError:
+        if not has_said_that_it_ends():
+            say_that_it_ends("Interrupted: nothing was copied.")
+        raise
 
 
 def _python(kernel: ListedKernel) -> str:
@@ -157,35 +162,50 @@ async def _out(engine: Engine, kernel: ListedKernel, source: Place, destination:
     container = kernel.container.id
     async with transfer(engine, container, READ, arguments, _python(kernel)) as read:
         if read.found == "absent":
-            raise CopyFailed(f"There is no {source.path!r} in container {container[:12]}.")
+            raise CopyFailed(_absent(kernel, source.path))
         is_directory = read.found == "directory"
         if to_stream:
-            return await read.in_thread(lambda: _pass_on(read, sys.stdout.buffer))
+            return await read.in_thread(lambda: pass_on(read, sys.stdout.buffer))
         path = Path(destination)
         found = "directory" if path.is_dir() else "file" if path.exists() else "absent"
         if found == "absent" and not path.parent.is_dir():
             found = "nowhere"
         top = _arrival(source, destination, found, is_directory=is_directory)
-        root = path if found == "directory" else path.parent
+        root, made = path if found == "directory" else path.parent, Made()
 
         def write() -> Copied:
             try:
-                copied = unpack(read.answer, root, top, is_directory=is_directory)
+                copied = unpack(read.answer, root, top, is_directory=is_directory, made=made)
             except NoArchive:
                 read.finish()  # it may say why
                 raise
             read.finish()
             return copied
 
-        return await read.in_thread(write)
+        try:
+            return await read.in_thread(write)
+        except asyncio.CancelledError:
+            made.take_back()
+            if made.replaced:
+                files = "1 file" if made.replaced == 1 else f"{made.replaced} files"
+                say_that_it_ends(f"Interrupted: {files} had been replaced, the others were not.")
+            raise
 
 
-def _pass_on(read: Transfer, stream: IO[bytes]) -> Copied:
-    while data := read.answer.read1(_PIECE):
-        stream.write(data)
-    stream.flush()
-    read.finish()
-    return Copied()
+def _absent(kernel: ListedKernel, path: str) -> str:
+    """That it is not there, where that was, and where what a kernel writes is."""
+    where = f"in container {kernel.container.id[:12]}"
+    facts = kernel.facts
+    if facts is None or path.startswith("/"):
+        return f"There is no {path!r} {where}."
+    text = f"There is no {path!r} in {facts.cwd} {where}, where the kernel started."
+    if facts.read_only and facts.cwd != HOME:
+        is_workspace = [mount for mount in facts.mounts if mount.target == facts.cwd]
+        if all(mount.read_only for mount in is_workspace):
+            text += " It cannot write there."
+    return (
+        f"{text} Look in its home and in /tmp: '{kernel.short_id}:{HOME}/{path}', '…:/tmp/{path}'."
+    )
 
 
 async def _in(engine: Engine, kernel: ListedKernel, source: Place, destination: str) -> Copied:
@@ -197,52 +217,24 @@ async def _in(engine: Engine, kernel: ListedKernel, source: Place, destination: 
         raise CopyFailed(f"There is no {source.path!r} on this machine.")
     if not (from_stream or path.is_dir() or path.is_file()):
         raise CopyFailed(f"{source.path!r} is neither a file nor a directory.")
-    container = kernel.container.id
-    async with transfer(engine, container, WRITE, (destination,), _python(kernel)) as write:
+    container, python = kernel.container.id, _python(kernel)
+    async with transfer(engine, container, WRITE, (destination, source.name), python) as write:
         if from_stream:
             if write.found != "directory":
                 raise CopyFailed(f"There is no directory {destination!r} for an archive.")
-            stream = sys.stdin.buffer
-            return await write.in_thread(lambda: _feed(write, lambda: _send(write, stream)))
-        top = _arrival(source, destination, write.found, is_directory=path.is_dir())
-        if not top and not path.is_dir():
-            raise CopyFailed(f"{source.path!r} is not a directory.")
-        send = write.execution.send
-        return await write.in_thread(lambda: _feed(write, lambda: pack(path, top, send)))
-
-
-def _send(write: Transfer, stream: IO[bytes]) -> Copied:
-    # Unbuffered: this thread may still wait in there when the process ends.
-    descriptor = stream.fileno()
-    while data := os.read(descriptor, _PIECE):
-        write.execution.send(data)
-    return Copied()
-
-
-def _feed(write: Transfer, work: Callable[[], Copied]) -> Copied:
-    """Send while its answer is read, which says why it ends before it has all."""
-    done: list[Copied] = []
-    failures: list[OSError] = []
-
-    def feed() -> None:
+            work, target = partial(send, write, sys.stdin.buffer), ""
+        else:
+            top = _arrival(source, destination, write.found, is_directory=path.is_dir())
+            if not top and not path.is_dir():
+                raise CopyFailed(f"{source.path!r} is not a directory.")
+            work = partial(pack, path, top, write.execution.send)
+            is_into = write.found == "directory"
+            target = posixpath.join(destination, top) if is_into else destination
         try:
-            done.append(work())
-        except EngineError:
-            pass  # it has ended; its exit code says why
-        except OSError as exc:
-            failures.append(exc)
-        write.execution.end_input()
-
-    feeder = threading.Thread(target=feed, daemon=True)
-    feeder.start()
-    try:
-        write.finish()
-    except CopyFailed:
-        feeder.join(1)
-        if not failures:
+            return await write.in_thread(lambda: feed(write, work))
+        except asyncio.CancelledError:
+            if write.is_new and target:
+                await take_back(engine, container, target, write, python)
+            else:
+                say_that_it_ends(f"Interrupted: {destination} of the kernel has a part of it.")
             raise
-    feeder.join()
-    if failures:
-        exc = failures[0]
-        raise CopyFailed(f"{exc.filename}: {exc.strerror or exc}.") from exc
-    return done[0] if done else Copied()

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import AsyncIterator
 
 import click
 from click.exceptions import Exit
+from jupyter_client.kernelspec import NoSuchKernel
 from rich.console import Console
 from rich.text import Text
+from traitlets import TraitError
 
 from ..config import ContainerSettings
-from ..diagnosis import Finding, examine_engine, examine_installation, examine_kernel
+from ..diagnosis import (
+    RUNTIME_FOLDER,
+    Finding,
+    examine_engine,
+    examine_installation,
+    examine_kernel,
+    examine_leftovers,
+)
 from ..engine.find import open_engine
-from ..errors import EngineError
+from ..errors import ConfigurationError, EngineError
 from .asking import run
 from .completion import complete_kernelspec
 from .output import json_option, print_json
@@ -27,8 +37,8 @@ _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "problem": ("✗", "r
 def doctor(kernel: str, as_json: bool) -> None:
     """Examine this installation, its engine, and a kernel of KERNELSPEC that is started for it.
 
-    Without KERNELSPEC a kernel with this machine's own Python. Nothing is changed or left. Exit
-    code 1 when something does not work.
+    Without KERNELSPEC a kernel with this machine's own Python. It runs in an empty folder, and both
+    are removed after it; nothing of yours is changed. Exit code 1 when something does not work.
     """
     found = run(_examine(kernel, as_json=as_json))
     if as_json:
@@ -47,19 +57,39 @@ async def _examine(kernel: str, *, as_json: bool) -> list[Finding]:
 
 
 async def _findings(kernel: str) -> AsyncIterator[Finding]:
+    has_folder = True
     for finding in examine_installation():
         yield finding
+        has_folder &= (finding.subject, finding.outcome) != (RUNTIME_FOLDER, "problem")
     try:
         settings = ContainerSettings()
         engine = await open_engine(settings.engine, settings.engine_url)
         findings = await examine_engine(engine, choice=settings.engine, url=settings.engine_url)
-    except EngineError as exc:
+        if has_folder:
+            findings.append(await examine_leftovers(engine))
+    except (EngineError, ConfigurationError, TraitError) as exc:
         yield Finding(subject="engine", outcome="problem", says=str(exc))
         return
     for finding in findings:
         yield finding
-    async for finding in examine_kernel(kernel):
-        yield finding
+    if not has_folder:  # no kernel starts there
+        return
+    try:
+        async for finding in examine_kernel(kernel):
+            yield finding
+    except (NoSuchKernel, ConfigurationError) as exc:
+        yield _kernelspec_problem(exc)
+
+
+def _kernelspec_problem(exc: Exception) -> Finding:
+    if not isinstance(exc, NoSuchKernel):
+        return Finding(subject="kernelspec", outcome="problem", says=str(exc))
+    return Finding(
+        subject="kernelspec",
+        outcome="problem",
+        says=f"there is no {exc.name!r}",
+        cure="'jupyter kernelspec list' shows those that there are.",
+    )
 
 
 def _tell(finding: Finding) -> None:
@@ -67,5 +97,5 @@ def _tell(finding: Finding) -> None:
     line = Text.assemble((mark, colour), " ", (f"{finding.subject}: ", "bold"), finding.says)
     if finding.cure:
         line.append(f"\n  → {finding.cure}")
-    # Not wrapped: the terminal does that, and a pipe has no width.
-    Console(highlight=False).print(line, soft_wrap=True)
+    # On a terminal folded between words; a pipe has no width.
+    Console(highlight=False).print(line, soft_wrap=not sys.stdout.isatty())

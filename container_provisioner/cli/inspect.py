@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
+from ..engine.answers import moment
 from ..engine.base import ENDED, ContainerInfo
 from ..errors import KernelNotAdoptable
 from ..exits import ExitStatus, explain_exit, format_size
+from ..host_environment import HOST_TITLE
 from ..spec import Mount
 from ..store import KernelDirectory, RecordStore
 from .asking import run, the_engine
 from .kernels import ListedKernel, complete_kernel, find_kernel, list_kernels
-from .output import json_option, print_json
-from .ps import as_fields
-
-_BYTES = frozenset({"memory", "shm_size"})
+from .output import json_option, print_json, print_pairs
+from .ps import ago, as_fields, owner_of, state_of, user_of
 
 
 @click.command()
@@ -28,7 +29,8 @@ def inspect(kernel: str, as_json: bool) -> None:
     """Show all that is known about KERNEL.
 
     Its image and command, where its messages go, what it may use and see, whose it is, and, of an
-    ended one, why it ended. No key and no value of an environment variable is among it.
+    ended one, when and why it ended and what is left of it. No key and no value of an environment
+    variable is among it. With --json, more: each of this machine's paths that it sees, whole times.
     """
 
     async def found() -> tuple[ListedKernel, ContainerInfo, str]:
@@ -36,30 +38,39 @@ def inspect(kernel: str, as_json: bool) -> None:
         listed = find_kernel(await list_kernels(engine), kernel)
         return listed, await engine.inspect(listed.container.id), engine.url
 
-    facts = _facts(*run(found()))
+    listed, container, engine_url = run(found())
     if as_json:
-        print_json(facts)
-        return
-    lines = list(_lines(facts))
-    width = max(len(name) for name, _ in lines)
-    for name, value in lines:
-        click.echo(f"{name:<{width}}  {value}".rstrip())
+        print_json(_facts(listed, container, engine_url))
+    else:
+        print_pairs(
+            (title, words) for title, words in _page(listed, container, engine_url) if words
+        )
+
+
+def _directory(listed: ListedKernel) -> KernelDirectory:
+    return listed.facts.directory if listed.facts else KernelDirectory.of(listed.container.name)
+
+
+def _why(found: ContainerInfo) -> str:
+    """Empty when it has not ended."""
+    if found.state not in ENDED:
+        return ""
+    status = ExitStatus(code=found.exit_code, oom_killed=found.oom_killed, error=found.error)
+    return explain_exit(status, memory_limit=found.limits.memory)
 
 
 def _facts(listed: ListedKernel, found: ContainerInfo, engine_url: str) -> dict[str, Any]:
     known, limits = listed.facts, found.limits
-    directory = known.directory if known else KernelDirectory.of(found.name)
-    why = None
-    if found.state in ENDED:
-        status = ExitStatus(code=found.exit_code, oom_killed=found.oom_killed, error=found.error)
-        why = explain_exit(status, memory_limit=limits.memory)
+    directory = _directory(listed)
+    has_ended = found.state in ENDED
     return {
         **as_fields(listed),
-        "why": why,
+        "why": _why(found) or None,
         "command": list(known.identity.argv) if known else None,
         "engine": engine_url,
         "started": found.started_at or None,
-        "phase": directory.marked()[1] or None,
+        "ended": found.finished_at or None,
+        "phase": None if has_ended else directory.marked()[1] or None,
         "on_server_exit": known.on_server_exit if known else "stop",
         "max_idle": (known.max_idle if known else 0) or None,
         "server": (known.server if known else "") or None,
@@ -99,27 +110,84 @@ def _shown(mounts: tuple[Mount, ...], directory: KernelDirectory) -> list[Mount]
     )
 
 
-def _lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The same for people; what is not known, or nothing, is left out."""
-    for name, value in facts.items():
-        title = name.replace("_", " ")
-        if name == "mounts":
-            for mount in value:
-                how = "read-only" if mount["read_only"] else "writable"
-                yield title, f"{mount['target']} is {mount['source']}, {how}"
-                title = ""
-        elif name == "owner" and value:
-            yield title, f"{value['program']} {value['pid']}"
-        elif name == "command" and value:
-            yield title, " ".join(value)
-        elif isinstance(value, dict):
-            for key, part in value.items():
-                if part:
-                    yield (
-                        f"{title}: {key.replace('_', ' ')}",
-                        format_size(part) if key in _BYTES else str(part),
-                    )
-        elif isinstance(value, bool):
-            yield title, "yes" if value else "no"
-        elif value:
-            yield title, str(value)
+def _page(listed: ListedKernel, found: ContainerInfo, url: str) -> Iterator[tuple[str, str]]:
+    """Titles and words for people; without words there is nothing to say."""
+    known, limits = listed.facts, found.limits
+    yield "kernel", listed.kernel_id or "none yet: it waits in a warm pool"
+    yield "kernelspec", listed.kernel_name
+    if found.state in ENDED:
+        yield "state", f"ended {_when(found.finished_at)}"
+        yield "why", _why(found)
+        yield "left", _left(listed, found)
+    else:
+        began = _when(found.started_at)
+        yield "state", f"{state_of(listed)}, started {began}" if began else state_of(listed)
+        if not (listed.waits or _is_recorded(listed)):
+            yield "record", "lost: no other process can take it up"
+    yield "owner", "nobody" if owner_of(listed) == "-" else owner_of(listed)
+    yield "started by", user_of(listed)
+    yield "when its owner ends", _afterwards(listed)
+    yield "image", listed.image
+    yield "command", " ".join(known.identity.argv) if known else ""
+    yield "folder", known.folder if known else ""
+    yield "works in", known.cwd if known else ""
+    yield "runs as", _user(found.user)
+    yield "messages", f"over {known.transport}" if known and known.transport else ""
+    yield "network", found.network
+    for network, address in found.addresses.items():
+        yield "address", f"{address} in {network}"
+    for port, (ip, out) in sorted(found.published.items()):
+        yield "port", f"{port} is {ip}:{out} here"
+    yield "memory", f"{format_size(limits.memory)} at most" if limits.memory else "no limit"
+    yield "processors", f"{limits.cpus:g} at most" if limits.cpus else "no limit"
+    yield "processes", f"{limits.pids} at most" if limits.pids else "no limit"
+    yield "shared memory", format_size(limits.shm_size) if limits.shm_size else ""
+    yield "root filesystem", "read-only" if found.read_only else "can be written"
+    yield from _mounts(listed, found)
+    yield "container", f"{found.name} ({found.id[:12]})"
+    yield "private directory", str(_directory(listed).path)
+    yield "engine", url
+
+
+def _when(text: str) -> str:
+    """The engine's time as people say it; empty for none."""
+    at = moment(text)
+    shown = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    return f"{ago(time.time() - at)} ({shown})" if at else ""
+
+
+def _left(listed: ListedKernel, found: ContainerInfo) -> str:
+    removes = f"'jupyter container-kernel kill {listed.short_id}' removes it"
+    if found.read_only:
+        return f"its log; its home and /tmp were in memory and are gone. {removes}"
+    return f"its log, and its files: 'docker cp {found.name}:PATH .'. {removes}"
+
+
+def _afterwards(listed: ListedKernel) -> str:
+    known = listed.facts
+    if listed.waits or listed.container.state in ENDED:
+        return ""
+    if known is None or known.on_server_exit != "keep":
+        return "it is removed"
+    idle = f", until it has done nothing for {known.max_idle:g} s" if known.max_idle else ""
+    return f"it goes on{idle}"
+
+
+def _user(text: str) -> str:
+    uid, _, gid = text.partition(":")
+    return f"uid {uid}" + (f", gid {gid}" if gid else "") if uid else "the image's user"
+
+
+def _mounts(listed: ListedKernel, found: ContainerInfo) -> Iterator[tuple[str, str]]:
+    mounts = _shown(found.mounts, _directory(listed))
+    if listed.image == HOST_TITLE and listed.facts is not None:
+        named = {mount.target for mount in listed.facts.mounts}
+        environment = [mount for mount in mounts if mount.target not in named]
+        mounts = [mount for mount in mounts if mount.target in named]
+        yield (
+            "sees",
+            f"this machine's programs: {len(environment)} paths, read-only (--json lists them)",
+        )
+    for mount in mounts:
+        where = "" if mount.source == mount.target else f", which is {mount.source} here"
+        yield "sees", f"{mount.target}{where}, {'read-only' if mount.read_only else 'writable'}"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-from traitlets import TraitError
 
 from ..config import ContainerSettings
 from ..errors import NoKernelInImage
@@ -31,23 +30,12 @@ from ..kernelspecs import install as install_drafts
 from ..policy import Settings
 from .asking import run, the_engine
 from .completion import complete_kernelspec
-from .output import json_option, print_json, print_table
-from .progress import notice, present
+from .offered import choose, show
+from .output import json_option, print_json
+from .progress import notice, present, say_that_it_ends
+from .settings import set_option, setting
 
 _log = logging.getLogger(__name__)
-
-
-def _is_valid(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    try:
-        ContainerSettings(**({} if value is None else {str(param.name): value}))
-    except TraitError as exc:
-        raise click.BadParameter(str(exc)) from exc
-    return value
-
-
-def setting(option: str, trait: str, **kwargs: Any) -> Callable[..., Any]:
-    """An option that becomes a setting of the stanza; left out, the stanza does not name it."""
-    return click.option(option, trait, callback=_is_valid, **kwargs)
 
 
 @click.command()
@@ -57,9 +45,9 @@ def setting(option: str, trait: str, **kwargs: Any) -> Callable[..., Any]:
     "names",
     metavar="NAME",
     multiple=True,
-    help="A kernelspec of the image's, where it has several. Can be given more than once.",
+    help="A kernelspec of the image's, where it has several; 'all' is all of them. Can be given "
+    "more than once.",
 )
-@click.option("--all", "every", is_flag=True, help="All kernelspecs of the image.")
 @click.option("--list", "only_list", is_flag=True, help="Show what could be installed, and end.")
 @click.option(
     "--from",
@@ -96,6 +84,7 @@ def setting(option: str, trait: str, **kwargs: Any) -> Callable[..., Any]:
     metavar="N",
     help="Kernels that a Jupyter Server keeps waiting, for starts in a tenth of the time.",
 )
+@set_option
 @click.option("--keep", is_flag=True, help="Kernels go on when their server ends.")
 @click.option("--replace", is_flag=True, help="Overwrite another kernelspec of that name.")
 @click.option("--no-check", is_flag=True, help="Install without starting a kernel first.")
@@ -103,7 +92,6 @@ def setting(option: str, trait: str, **kwargs: Any) -> Callable[..., Any]:
 def install(
     image: str | None,
     names: tuple[str, ...],
-    every: bool,
     only_list: bool,
     origin: str | None,
     name: str | None,
@@ -111,6 +99,7 @@ def install(
     user: bool,
     sys_prefix: bool,
     prefix: str | None,
+    further: dict[str, Any],
     keep: bool,
     replace: bool,
     no_check: bool,
@@ -128,23 +117,26 @@ def install(
     jupyter container-kernel install quay.io/jupyter/scipy-notebook --memory 4g
 
     A kernel is started and asked who it is before anything is installed. To install the same again
-    changes nothing.
+    changes nothing. 'jupyter kernelspec remove NAME' uninstalls.
     """
     if image and origin:
         raise click.UsageError("--from names a kernelspec of this host, and IMAGE is not one.")
-    if not image and (names or every):
-        raise click.UsageError("--kernel and --all need an IMAGE. For this host, use --from.")
+    if not image and names:
+        raise click.UsageError("--kernel needs an IMAGE. For this host, use --from.")
     if user + sys_prefix + bool(prefix) > 1:
         raise click.UsageError("--user, --sys-prefix and --prefix exclude each other.")
     config = {option: value for option, value in settings.items() if value is not None}
     config |= {"image": image} if image else {}
     config |= {"on_server_exit": "keep"} if keep else {}
+    if twice := sorted(config.keys() & further.keys()):
+        raise click.UsageError(f"{twice[0]} is given by --set and by an option of its own.")
+    config |= further
     settled = ContainerSettings(**config).settings()  # refuses what contradicts each other
     found = run(_in_image(image, settled)) if image else _on_host(origin, only_list=only_list)
     if only_list:
-        _show(found, as_json=as_json)
+        show(found, as_json=as_json)
         return
-    chosen = _choose(found, names, every=every, may_ask=not as_json)
+    chosen = choose(found, names, image=image, may_ask=not as_json) if image else found
     if len(chosen) > 1 and (name or display_name):
         raise click.UsageError("--name and --display-name are for one kernel; several are chosen.")
     kernels = kernels_folder(user=user, prefix=sys.prefix if sys_prefix else prefix or "")
@@ -155,13 +147,19 @@ def install(
         for spec in chosen
     ]
     done = run(_install(drafts, kernels, replace=replace, checks=not no_check))
-    for each in done:
-        _warn_of_others(each)
     if as_json:
-        print_json([_facts(each) for each in done])
+        print_json([facts(each) for each in done])
         return
     for each in done:
-        _tell(each, transport=settings["transport"])
+        tell(each, asked=config)
+
+
+def install_image(image: str, *, may_ask: bool) -> list[Installed]:
+    """What ``install IMAGE`` does, without what it says of the outcome."""
+    found = run(_in_image(image, ContainerSettings(image=image).settings()))
+    chosen = choose(found, (), image=image, may_ask=may_ask)
+    drafts = [draft(spec, config={"image": image}) for spec in chosen]
+    return run(_install(drafts, kernels_folder(), replace=False, checks=True))
 
 
 async def _in_image(image: str, settings: Settings) -> list[Kernelspec]:
@@ -179,10 +177,18 @@ async def _install(
     if checks:
         await the_engine()  # that there is none is not the kernel's fault
     try:
-        return await install_drafts(drafts, kernels, replace=replace, checks=checks)
+        done = await install_drafts(drafts, kernels, replace=replace, checks=checks)
     except asyncio.CancelledError:
-        notice("Interrupted: nothing was installed.")
+        say_that_it_ends("Interrupted: nothing was installed.")
         raise
+    for each in done:
+        _warn_of_others(each)
+    if any(each.draft.config.get("env") for each in done):
+        _log.warning(
+            "The values of env are in kernel.json, which others on this machine may be able to "
+            "read. What env_passthrough names is taken from the server's environment instead."
+        )
+    return done
 
 
 def _on_host(origin: str | None, *, only_list: bool) -> list[Kernelspec]:
@@ -193,58 +199,17 @@ def _on_host(origin: str | None, *, only_list: bool) -> list[Kernelspec]:
     return [host_kernelspec(manager, origin or "")]
 
 
-def _choose(
-    found: list[Kernelspec], names: Sequence[str], *, every: bool, may_ask: bool
-) -> list[Kernelspec]:
-    known = {spec.name: spec for spec in found}
-    if unknown := [name for name in names if name not in known]:
-        raise click.BadParameter(
-            f"The image has no kernelspec {unknown[0]!r}, but: {', '.join(known)}.",
-            param_hint="'--kernel'",
-        )
-    if names:
-        return [known[name] for name in dict.fromkeys(names)]
-    if every or len(found) == 1:
-        return found
-    if not (may_ask and sys.stdin.isatty() and sys.stdout.isatty()):
-        raise click.UsageError(
-            f"The image has several kernelspecs: {', '.join(known)}. Choose with --kernel, or take "
-            "--all."
-        )
-    _show(found, as_json=False)
-    answer = click.prompt("Which", type=click.Choice([*known, "all"]), show_choices=False)
-    return found if answer == "all" else [known[answer]]
-
-
-def _show(found: list[Kernelspec], *, as_json: bool) -> None:
-    if as_json:
-        print_json(
-            [
-                {
-                    "name": spec.name,
-                    "display_name": spec.display_name,
-                    "language": spec.language,
-                    "argv": spec.fields["argv"],
-                    "folder": spec.folder or None,
-                }
-                for spec in found
-            ]
-        )
-        return
-    print_table(
-        ("kernel", "display name", "language", "found in"),
-        [(spec.name, spec.display_name, spec.language, spec.folder or "-") for spec in found],
-    )
-
-
-def _facts(done: Installed) -> dict[str, Any]:
-    answer = done.answer
+def facts(done: Installed) -> dict[str, Any]:
+    """For ``--json``; of ``env`` the names only."""
+    answer, config = done.answer, dict(done.draft.config)
+    if "env" in config:
+        config["env"] = sorted(config["env"])
     return {
         "name": done.draft.name,
         "display_name": done.draft.display_name,
         "folder": str(done.folder),
         "changed": done.is_new,
-        "config": done.draft.config,
+        "config": config,
         "answer": answer
         and {
             "language": answer.language,
@@ -254,12 +219,13 @@ def _facts(done: Installed) -> dict[str, Any]:
     }
 
 
-def _tell(done: Installed, *, transport: str | None) -> None:
+def tell(done: Installed, *, asked: Mapping[str, Any]) -> None:
+    """The same in words. `asked` is the settings that were asked for."""
     answer, name = done.answer, done.draft.name
     if answer is not None:
         who = " ".join(filter(None, (answer.language, answer.version))) or "The kernel"
         notice(f"{printable(who)} answered from a container in {answer.seconds:.1f} s.")
-        if transport is None and "transport" in done.draft.config:
+        if "transport" in done.draft.config.keys() - asked.keys():
             notice("Its messages travel over tcp: it does not speak ipc.")
     if not done.is_new:
         click.echo(f"Kernelspec {name} is in {done.folder} already. Nothing was changed.")

@@ -13,12 +13,14 @@ from click.shell_completion import CompletionItem
 from .. import labels
 from ..adoptable import AdoptableKernel
 from ..adoption import facts_beside
-from ..engine.base import RUNNING, ContainerInfo
+from ..engine.base import ENDED, RUNNING, ContainerInfo
 from ..engine.calls import Engine
-from ..errors import KernelNotAdoptable, KernelNotFound
+from ..errors import KernelNotAdoptable, KernelNotFound, KernelNotRunning
 from ..host_environment import HOST_IMAGE, HOST_TITLE
 from ..store import KernelDirectory, RecordStore, lease_facts, lease_is_held, place_id
 from .asking import run, the_engine
+
+NONE_RUN = "No kernels run here."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +146,24 @@ def find_kernel(kernels: Iterable[ListedKernel], text: str) -> ListedKernel:
 def _names(kernel: ListedKernel) -> list[str]:
     names = [kernel.kernel_id, kernel.container.id, kernel.container.name]
     return [name for name in names if name]
+
+
+def check_runs(kernel: ListedKernel, found: ContainerInfo | None = None) -> None:
+    """`found` is its container as of now, if somebody has looked since the list was made.
+
+    Raises `KernelNotRunning`.
+    """
+    state = (found or kernel.container).state
+    if state == "paused":
+        raise KernelNotRunning(
+            f"It is paused. 'docker unpause {kernel.container.name}' lets it go on."
+        ).about(kernel.kernel_id)
+    if state not in RUNNING:
+        has = "has ended" if state in ENDED else f"does not run: its container is {state}"
+        raise KernelNotRunning(
+            f"It {has}. 'jupyter container-kernel inspect' says why, 'logs' what it wrote, and "
+            "'kill' removes it."
+        ).about(kernel.kernel_id)
 
 
 def complete_kernel(

@@ -57,9 +57,9 @@ def kill(signum: signal.Signals | None, **options: Any) -> None:
     a server that has it.
     """
     if signum is None:
-        for_each(control.end, "Kill", **options)
+        for_each(control.end, "Kill", "killed", **options)
     else:
-        for_each(partial(_send, signum=signum), f"Send {signum.name} to", **options)
+        for_each(partial(_send, signum=signum), f"Send {signum.name} to", "sent", **options)
 
 
 async def _send(engine: Engine, kernel: ListedKernel, *, signum: signal.Signals) -> str:

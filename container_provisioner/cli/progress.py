@@ -20,11 +20,14 @@ from rich.text import Text
 from ..engine.base import BuildProgress, BuildStep, ImageInfo, PullStep
 from ..engine.base import Progress as PullProgress
 from ..engine.calls import Engine
+from ..exits import format_size
 from ..image import ensure_image
 from ..pulling import PullCounter, PullTotals
 
 # Between two lines about a pull in a pipe.
 LINE_SECONDS = 5.0
+
+_ENDS = f"{__name__}.ends"
 
 # Whoever shows a bar needs no lines of a log between.
 _SILENT = logging.Logger("silent", level=logging.CRITICAL)
@@ -48,6 +51,18 @@ def notice(text: str) -> None:
     click.echo(text, err=True)
 
 
+def say_that_it_ends(text: str) -> None:
+    """The same, after Ctrl-C. `command.Sections` has no line to add then."""
+    notice(text)
+    if (context := click.get_current_context(silent=True)) is not None:
+        context.meta[_ENDS] = True
+
+
+def has_said_that_it_ends() -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and _ENDS in context.meta
+
+
 @contextmanager
 def pulling(image: str) -> Iterator[PullProgress]:
     """Shows the steps that it is given, in any thread; nothing before the first one.
@@ -68,7 +83,7 @@ def pulling(image: str) -> Iterator[PullProgress]:
     if shown.has_begun:
         totals = counter.totals
         parts = [f"{totals.layers} layers"] if totals.layers else []
-        parts += [f"{totals.total / 1e6:.0f} MB"] if totals.total else []
+        parts += [format_size(totals.total)] if totals.total else []
         what = f" ({', '.join(parts)})" if parts else ""
         notice(f"Pulled {image}{what} in {shown.seconds:.0f} s")
 
@@ -108,7 +123,7 @@ def _shown(what: str, *, interrupted: str) -> Iterator[_Display]:
         yield display
     except (asyncio.CancelledError, KeyboardInterrupt):
         display.end()
-        notice(interrupted)
+        say_that_it_ends(interrupted)
         raise
     finally:
         display.end()

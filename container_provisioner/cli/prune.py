@@ -26,7 +26,7 @@ COLUMNS = ("what", "name", "why", "size")
     is_flag=True,
     help="Your kernels of runtime directories that are gone, too. Asks first.",
 )
-@click.option("-y", "-f", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="With --everything: do not ask.")
 @json_option
 def prune(dry_run: bool, everything: bool, yes: bool, as_json: bool) -> None:
     """Remove what nobody needs any more.
@@ -40,8 +40,8 @@ def prune(dry_run: bool, everything: bool, yes: bool, as_json: bool) -> None:
       the package's own image and network, if no kernel uses them
 
     Kernels that a living process has, or starts at this moment, and kept kernels that run are never
-    among it. Safe to repeat, and beside a server. An ended kernel's container may hold files: 'cp'
-    gets them out.
+    among it. Safe to repeat, and beside a server. An ended kernel's container may hold files:
+    'docker cp' gets them out before.
 
     Your kernels whose runtime directory is gone are listed, for no Jupyter can reach them, and
     removed with --everything. If several containers share the engine, such a directory may be in
@@ -49,7 +49,17 @@ def prune(dry_run: bool, everything: bool, yes: bool, as_json: bool) -> None:
     """
     if everything and not (yes or dry_run) and not sys.stdin.isatty():
         raise click.UsageError("--everything asks first; without a terminal, add --yes.")
-    done, elsewhere = run(_prune(dry_run=dry_run, everything=everything, yes=yes))
+    elsewhere = run(_find_elsewhere())
+    chosen = elsewhere if everything else []
+    if chosen and not (yes or dry_run):
+        # Not while an event loop runs: Ctrl-C would be for that, and the question would go on.
+        for each in chosen:
+            click.echo(f"{each.name}  {each.directory} is gone", err=True)
+        if not click.confirm(f"Remove these {len(chosen)} kernels?", err=True):
+            chosen = []
+    done = run(_prune(chosen, dry_run=dry_run))
+    if chosen:
+        elsewhere = []
     if as_json:
         print_json(
             {
@@ -67,40 +77,35 @@ def prune(dry_run: bool, everything: bool, yes: bool, as_json: bool) -> None:
         )
 
 
-async def _prune(*, dry_run: bool, everything: bool, yes: bool) -> tuple[Pruning, list[Elsewhere]]:
-    """What was, or would be, removed; and what is left of runtime directories that are gone."""
+async def _find_elsewhere() -> list[Elsewhere]:
+    return await find_elsewhere(await the_engine())
+
+
+async def _prune(lost: list[Elsewhere], *, dry_run: bool) -> Pruning:
+    """What was, or would be, removed; `lost` first, which are of runtime directories that are
+    gone."""
     engine = await the_engine()
-    elsewhere = await find_elsewhere(engine)
-    lost = [
-        Leftover(kind="kernel", name=each.name, why="its runtime directory is gone")
-        for each in elsewhere
-    ]
-    chosen = everything and bool(elsewhere)
-    if dry_run:
-        found = await find_leftovers(engine)
-        return Pruning(removed=[*(lost if chosen else []), *found]), [] if chosen else elsewhere
-    if chosen and not yes:
-        for each in elsewhere:
-            click.echo(f"{each.name}  {each.directory} is gone", err=True)
-        chosen = click.confirm(f"Remove these {len(elsewhere)} kernels?", err=True)
     outcome = Pruning()
-    if chosen:
-        for each, leftover in zip(elsewhere, lost, strict=True):
-            try:
+    for each in lost:
+        leftover = Leftover(kind="kernel", name=each.name, why="its runtime directory is gone")
+        try:
+            if not dry_run:
                 await engine.remove(each.container_id)
-                outcome.removed.append(leftover)
-            except EngineError as exc:
-                outcome.failed.append((leftover, str(exc)))
-        elsewhere = []
+            outcome.removed.append(leftover)
+        except EngineError as exc:
+            outcome.failed.append((leftover, str(exc)))
+    if dry_run:
+        outcome.removed += await find_leftovers(engine)
+        return outcome
     done = await remove_leftovers(engine, logging.getLogger(__name__))
     outcome.removed += done.removed
     outcome.failed += done.failed
-    return outcome, elsewhere
+    return outcome
 
 
 def _print(done: Pruning, elsewhere: list[Elsewhere], *, dry_run: bool) -> None:
     if done.removed:
-        print_table(COLUMNS, map(_cells, done.removed))
+        print_table(COLUMNS, map(_cells, done.removed), whole="name")
         verb = "would be removed" if dry_run else "removed"
         click.echo(f"{len(done.removed)} {verb}.", err=True)
     elif not done.failed:

@@ -14,8 +14,9 @@ from ..engine.base import ENDED
 from ..exits import ExitStatus
 from ..store import lease_facts
 from .asking import run, the_engine
-from .kernels import ListedKernel, list_kernels
+from .kernels import NONE_RUN, ListedKernel, list_kernels
 from .output import json_option, print_json, print_table
+from .progress import notice
 
 COLUMNS = ("kernel", "name", "image", "state", "created", "owner", "folder")
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
@@ -39,17 +40,21 @@ def ps(ended_too: bool, quiet: bool, everyone: bool, as_json: bool) -> None:
 
     \b
     STATE is
-      running, paused  OWNER is the program that has it, and its process id
+      running, paused
       kept             it runs, no server has it, the next one takes it up again
       waiting          a warm container: becomes the next kernel of that NAME
       created          it is being started
       ended (…)        by a signal, or with an exit code; see 'inspect'
+
+    OWNER is the program that has the kernel, and its process id; '-' is nobody, '?' cannot be known
+    from here, as of other users' kernels.
     """
 
     async def listed() -> list[ListedKernel]:
         return await list_kernels(await the_engine(), everyone=everyone)
 
-    kernels = [k for k in run(listed()) if ended_too or k.container.state not in ENDED]
+    found = run(listed())
+    kernels = [k for k in found if ended_too or k.container.state not in ENDED]
     if quiet:
         kernels = [kernel for kernel in kernels if kernel.kernel_id]
     if as_json:
@@ -57,6 +62,10 @@ def ps(ended_too: bool, quiet: bool, everyone: bool, as_json: bool) -> None:
     elif quiet:
         for kernel in kernels:
             click.echo(kernel.kernel_id)
+    elif not kernels:
+        notice(NONE_RUN)
+        if found:
+            notice(f"'jupyter container-kernel ps --all' shows {len(found)} more, ended.")
     else:
         columns = (*COLUMNS[:-1], "user", "folder") if everyone else COLUMNS
         cells = [_cells(kernel) for kernel in kernels]
@@ -77,8 +86,10 @@ def state_of(kernel: ListedKernel) -> str:
 
 
 def owner_of(kernel: ListedKernel) -> str:
-    """Program and process id; empty when nobody has it, or nobody who can be seen from here."""
-    return kernel.owner_program if kernel.is_ours and kernel.owner_lives else ""
+    """Program and process id; ``-`` when nobody has it, ``?`` when that cannot be known."""
+    if not kernel.is_ours:
+        return "?"
+    return (kernel.owner_program or "?") if kernel.owner_lives else "-"
 
 
 def user_of(kernel: ListedKernel) -> str:
@@ -110,6 +121,7 @@ def as_fields(kernel: ListedKernel) -> dict[str, Any]:
         "created": datetime.fromtimestamp(found.created, timezone.utc).isoformat(),
         "owner": _owner_fields(kernel),
         "user": user_of(kernel) or None,
+        "is_ours": kernel.is_ours,
         "folder": (kernel.facts.folder if kernel.facts else "") or None,
         "container_id": found.id,
         "container_name": found.name,
@@ -130,7 +142,7 @@ def _cells(kernel: ListedKernel) -> dict[str, str]:
         "image": kernel.image,
         "state": state_of(kernel),
         "created": ago(time.time() - kernel.container.created),
-        "owner": owner_of(kernel) or "-",
+        "owner": owner_of(kernel),
         "user": user_of(kernel) or "-",
         "folder": (kernel.facts.folder if kernel.facts else "") or "-",
     }

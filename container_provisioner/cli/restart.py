@@ -19,4 +19,4 @@ def restart(**options: Any) -> None:
     that was kept and that nobody has is restarted and goes on. Any other program has to restart its
     kernel itself. Prints the kernels' ids.
     """
-    for_each(control.restart, "Restart", **options)
+    for_each(control.restart, "Restart", "restarted", **options)

@@ -11,14 +11,16 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from ..engine.base import RUNNING, Usage
 from ..engine.calls import Engine
 from ..errors import ContainerGone
 from ..exits import format_size
 from .asking import run, the_engine
-from .kernels import ListedKernel, complete_kernel, find_kernel, list_kernels
+from .kernels import NONE_RUN, ListedKernel, check_runs, complete_kernel, find_kernel, list_kernels
 from .output import json_option, make_table, print_json, print_table
+from .progress import notice
 
 COLUMNS = ("kernel", "name", "cpu", "memory", "limit", "used", "processes")
 
@@ -35,7 +37,8 @@ def stats(kernels: tuple[str, ...], no_stream: bool, as_json: bool) -> None:
 
     CPU is in percent of one processor: 200% are two. MEMORY does not count file caches that can be
     given up; USED is its part of LIMIT, which is all of the host's memory where nothing else limits
-    it. PROCESSES counts threads, too. A kernel that ends is shown no more.
+    it. PROCESSES counts threads, too. A kernel that ends is shown no more. Ctrl-C is the way to
+    end, and the exit code is then 0.
     """
     is_live = sys.stdout.isatty() and not no_stream and not as_json
     if is_live:
@@ -47,6 +50,8 @@ def stats(kernels: tuple[str, ...], no_stream: bool, as_json: bool) -> None:
     measured = run(_once(kernels))
     if as_json:
         print_json([_fields(each) for each in measured])
+    elif not measured:
+        notice(NONE_RUN)
     else:
         print_table(COLUMNS, map(_cells, measured))
 
@@ -89,11 +94,14 @@ class Meter:
 
 
 async def running(engine: Engine, names: Sequence[str]) -> list[ListedKernel]:
-    """Those that were named, or all; one call. Raises `KernelNotFound`."""
+    """Those that were named, or all; one call. Raises `KernelNotFound`, `KernelNotRunning`."""
     kernels = await list_kernels(engine)
     if names:
         chosen = {find_kernel(kernels, name).container.id for name in names}
         kernels = [kernel for kernel in kernels if kernel.container.id in chosen]
+        for kernel in kernels:
+            if kernel.container.state not in RUNNING:
+                check_runs(kernel)
     return [kernel for kernel in kernels if kernel.container.state in RUNNING]
 
 
@@ -112,7 +120,8 @@ async def _watch(names: Sequence[str]) -> None:
     # As many as there are lines for; rich says with an ellipsis that there are more.
     with Live(console=Console(), auto_refresh=False) as live:
         while True:
-            live.update(make_table(COLUMNS, map(_cells, measured)), refresh=True)
+            table = make_table(COLUMNS, map(_cells, measured))
+            live.update(table if measured else Text(NONE_RUN), refresh=True)
             await asyncio.sleep(REFRESH_SECONDS)
             known = [each.kernel.container.id for each in measured] if names else []
             kernels = await running(engine, [])

@@ -21,8 +21,9 @@ from ..exits import COMMAND_NOT_EXECUTABLE, COMMAND_NOT_FOUND, log_tail
 
 T = TypeVar("T")
 
-# Each waits for a line, says on a line what the path is, and then is the archive's other end. The
-# path's last component may be a link.
+# Each waits for a line. The first two say on a line what the path is, and then are the archive's
+# other end. The path's last component may be a link. The writer says, too, which process it is and
+# whether the name in the directory is new; the third takes back what it has made there.
 READ = (
     """\
 read go
@@ -54,28 +55,55 @@ WRITE = (
     """\
 read go
 command -v tar >/dev/null || exit 127
-if [ -d "$1" ]; then echo directory; cd -- "$1" || exit
+target=$1
+if [ -d "$1" ]; then kind=directory parent=$1 target=$1/$2
 else
     parent=$(dirname -- "$1")
-    if [ -e "$1" ] && [ -d "$parent" ]; then echo file
-    elif [ -d "$parent" ]; then echo absent
-    else echo nowhere; exit
+    if [ ! -d "$parent" ]; then kind=nowhere
+    elif [ -e "$1" ]; then kind=file
+    else kind=absent
     fi
-    cd -- "$parent" || exit
 fi
-exec tar -xof -
+if [ -e "$target" ] || [ -L "$target" ]; then new=; else new=new; fi
+echo $kind $$ $new
+[ $kind = nowhere ] && exit
+cd -- "$parent" && exec tar -xof -
 """,
     """\
 import os, sys, tarfile
 while os.read(0, 1) not in (b"\\n", b""): pass
-path = sys.argv[1]
-parent = os.path.dirname(os.path.normpath(path)) or "."
+path, name = sys.argv[1:]
+parent, target = os.path.dirname(os.path.normpath(path)) or ".", path
 kind = "nowhere" if not os.path.isdir(parent) else "file" if os.path.exists(path) else "absent"
-if os.path.isdir(path): kind, parent = "directory", path
-os.write(1, (kind + "\\n").encode())
+if os.path.isdir(path): kind, parent, target = "directory", path, os.path.join(path, name)
+new = "" if os.path.lexists(target) else "new"
+os.write(1, f"{kind} {os.getpid()} {new}\\n".encode())
 if kind != "nowhere":
     os.chdir(parent)
     with tarfile.open(fileobj=open(0, "rb"), mode="r|") as archive: archive.extractall()
+""",
+)
+
+TAKE_BACK = (
+    """\
+read go
+kill -9 "$2" 2>/dev/null
+tries=0
+while kill -0 "$2" 2>/dev/null && [ $tries -lt 100 ]; do sleep 0.05; tries=$((tries + 1)); done
+echo absent
+exec rm -rf -- "$1"
+""",
+    """\
+import os, shutil, sys, time
+while os.read(0, 1) not in (b"\\n", b""): pass
+path, process = sys.argv[1:]
+try:
+    os.kill(int(process), 9)
+    for _ in range(100): os.kill(int(process), 0); time.sleep(0.05)
+except OSError: pass
+os.write(1, b"absent\\n")
+if os.path.isdir(path) and not os.path.islink(path): shutil.rmtree(path)
+elif os.path.lexists(path): os.unlink(path)
 """,
 )
 
@@ -108,11 +136,16 @@ class Transfer:
         self.execution = execution
         self.answer = io.BufferedReader(_Answer(execution), 256 * 1024)
         self.found = ""  # directory, file, absent, or nowhere
+        self.process = ""  # the writer's, in the container
+        self.is_new = False  # what it is to write
+        self._was_closed = False
 
     def begin(self) -> bool:
         """False when there is no such command in the container."""
         self.execution.send(b"\n")
-        self.found = self.answer.readline(1024).decode(errors="replace").strip()
+        line = self.answer.readline(1024).decode(errors="replace")
+        self.found, self.process, is_new, *_ = [*line.split(), "", "", ""]
+        self.is_new = bool(is_new)
         if self.found in ("directory", "file", "absent", "nowhere"):
             return True
         if self.execution.exit_code() in (COMMAND_NOT_EXECUTABLE, COMMAND_NOT_FOUND):
@@ -124,6 +157,8 @@ class Transfer:
         """Read to its end. Raises `CopyFailed` with the command's words when it failed."""
         while self.answer.read(256 * 1024):
             pass
+        if self._was_closed:  # nobody waits for how it ends
+            raise CopyFailed("The connection was closed.")
         if code := self.execution.exit_code():
             words = log_tail(self.execution.errors(), lines=3)
             raise CopyFailed(
@@ -136,6 +171,7 @@ class Transfer:
         try:
             return await asyncio.shield(call)
         except asyncio.CancelledError:
+            self._was_closed = True
             self.execution.close()
             with contextlib.suppress(Exception):
                 await call
@@ -167,3 +203,12 @@ async def transfer(
         f"There is no tar and no shell{' and no Python' if python else ''} in container "
         f"{container[:12]} to copy with. What is in the kernel's workspace is on this host, too."
     )
+
+
+async def take_back(
+    engine: Engine, container: str, path: str, writer: Transfer, python: str
+) -> None:
+    """End a writer whose connection was closed, and remove what it was to make at `path`."""
+    arguments = (path, writer.process)
+    async with transfer(engine, container, TAKE_BACK, arguments, python) as removal:
+        await removal.in_thread(removal.finish)

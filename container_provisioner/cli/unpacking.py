@@ -9,6 +9,9 @@ time.
 
 from __future__ import annotations
 
+import os
+import secrets
+import shutil
 import tarfile
 from dataclasses import dataclass, field
 from itertools import dropwhile
@@ -38,6 +41,28 @@ class Copied:
     left_out: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Made:
+    """What an unpacking has done so far, while it goes on."""
+
+    new: set[Path] = field(default_factory=set)  # what is below one of them is not named
+    replaced: int = 0  # files that were there before
+
+    def add(self, path: Path) -> None:
+        """Before it is made, or a folder on the way to it."""
+        first = next((each for each in reversed(path.parents) if not each.exists()), path)
+        if not self.new.intersection(first.parents):
+            self.new.add(first)
+
+    def take_back(self) -> None:
+        """Remove what is new."""
+        for path in self.new:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
 class _Member(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
@@ -49,12 +74,15 @@ class _Member(tarfile.TarInfo):
         return member
 
 
-def unpack(archive: IO[bytes], root: Path, top: str, *, is_directory: bool) -> Copied:
+def unpack(
+    archive: IO[bytes], root: Path, top: str, *, is_directory: bool, made: Made | None = None
+) -> Copied:
     """Read an archive to its end. All belongs to whoever runs this.
 
     A directory's members have names relative to it, and become `top` below `root`, or `root` itself
     when `top` is empty. An archive that is none has one member, whatever its name, which becomes
-    `top`. What may not be written is left out. Raises `NoArchive` for what makes no sense, and
+    `top`. What may not be written is left out. A file has its name when it is whole. `made` is kept
+    up to date, for whoever ends this from outside. Raises `NoArchive` for what makes no sense, and
     `CopyFailed` when this host does not take it.
     """
     if not hasattr(tarfile, "data_filter"):
@@ -62,7 +90,7 @@ def unpack(archive: IO[bytes], root: Path, top: str, *, is_directory: bool) -> C
             "This Python cannot unpack an archive safely (its tarfile has no data filter). "
             "Use Python 3.10.12, 3.11.4, or a later one."
         )
-    root, copied = root.resolve(), Copied()
+    root, copied, made = root.resolve(), Copied(), made or Made()
     try:
         with tarfile.open(fileobj=archive, mode="r|", tarinfo=_Member) as members:
             while (member := members.next()) is not None:
@@ -71,7 +99,7 @@ def unpack(archive: IO[bytes], root: Path, top: str, *, is_directory: bool) -> C
                 if not is_directory and (copied.files or not member.isreg()):
                     raise NoArchive("The container sent something else than the one file.")
                 try:
-                    _unpack_one(members, member, root, top, is_directory=is_directory)
+                    _unpack_one(members, member, root, top, made, is_directory=is_directory)
                 except (_LeftOut, tarfile.FilterError) as exc:
                     copied.left_out.append(f"{member.name!r} is left out: {exc}")
                 else:
@@ -90,7 +118,13 @@ class _LeftOut(Exception):
 
 
 def _unpack_one(
-    members: tarfile.TarFile, member: tarfile.TarInfo, root: Path, top: str, *, is_directory: bool
+    members: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    root: Path,
+    top: str,
+    made: Made,
+    *,
+    is_directory: bool,
 ) -> None:
     name = str(PurePosixPath(top, _plain(member.name))) if is_directory else top
     if name == ".":
@@ -111,9 +145,24 @@ def _unpack_one(
     elif member.isdir() and target.exists():
         what = "a link" if target.is_symlink() else "not a directory"
         raise _LeftOut(f"{target} is {what}")
-    else:
-        target.unlink(missing_ok=True)  # a link would be written through
-    members.extract(safe, root, filter="fully_trusted")  # it was filtered above
+    is_there = os.path.lexists(target)
+    if not is_there:
+        made.add(target)
+    if member.isdir():
+        if target.is_symlink():
+            target.unlink()  # it leads nowhere
+        members.extract(safe, root, filter="fully_trusted")  # it was filtered above
+        return
+    # Beside its place, and put there when it is whole: a link would be written through. Nobody can
+    # have a file of that name in the archive.
+    beside = target.with_name(f".container-kernel-{secrets.token_hex(8)}")
+    safe = safe.replace(name=str(beside.relative_to(root)), deep=False)
+    try:
+        members.extract(safe, root, filter="fully_trusted")
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+    made.replaced += is_there
 
 
 def _plain(name: str) -> str:

@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from jupyter_client.manager import AsyncKernelManager
 
 from ..engine.find import close_engines
 from ..errors import ConfigurationError, ContainerProvisionerError
+from ..store import own_lease
 from ..templates import provisioner_of, template
 from ..warm import WarmPool
 from .completion import complete_kernelspec
@@ -21,7 +23,7 @@ from .progress import present
 
 
 @click.command()
-@click.argument("kernel", shell_complete=complete_kernelspec)
+@click.argument("kernel", metavar="KERNELSPEC", shell_complete=complete_kernelspec)
 @click.option(
     "--size",
     type=click.IntRange(min=1),
@@ -46,10 +48,11 @@ from .progress import present
     help="When a container that waits is replaced.",
 )
 def warm(kernel: str, size: int, folder: Path, max_age: float) -> None:
-    """Keep containers with kernels of the kernelspec KERNEL that wait, until Ctrl-C.
+    """Keep containers with kernels of KERNELSPEC that wait, until Ctrl-C.
 
-    A kernel that is started while one waits takes it, in a tenth of the time. Says "KERNEL: N of N
-    warm" when all are there.
+    A kernel that is started while one waits takes it, in a tenth of the time. Says "KERNELSPEC: N
+    of N warm" when all are there. Ctrl-C and SIGTERM are the way to end, and the exit code is then
+    0; nothing is left waiting.
     """
     asyncio.run(_keep(kernel, size, folder.absolute(), max_age))
 
@@ -60,8 +63,10 @@ async def _keep(kernel: str, size: int, folder: Path, max_age: float) -> None:
     if provisioner is None:
         raise ConfigurationError(
             f"Kernelspec {kernel!r} does not name this provisioner in its metadata, so its kernels "
-            "do not run in containers."
+            "do not run in containers. 'jupyter container-kernel install"
+            f"{'' if kernel == NATIVE_KERNEL_NAME else ' --from ' + kernel}' makes one that does."
         )
+    own_lease()  # a pool would ask for it again and again, in a place where files cannot be written
     request, engine = await template(manager, provisioner, cwd=str(folder))
     settings = request.settings
     if settings.image and settings.pull_policy == "missing":  # a pool would do it unseen

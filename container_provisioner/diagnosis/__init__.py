@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from .engine import examine_engine
+from .engine import examine_engine, examine_leftovers
 from .finding import Finding
-from .installation import examine_installation
+from .installation import RUNTIME_FOLDER, examine_installation
 from .kernel import examine_kernel
 
-__all__ = ["Finding", "examine_engine", "examine_installation", "examine_kernel"]
+__all__ = [
+    "RUNTIME_FOLDER",
+    "Finding",
+    "examine_engine",
+    "examine_installation",
+    "examine_kernel",
+    "examine_leftovers",
+]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 from ..engine.base import EngineInfo
 from ..engine.calls import Engine
 from ..engine.find import candidates
+from ..pruning import find_forgotten
 from .finding import Finding
 
 # What a sandbox stands on, by a part of the engine's own warning. Others are not about kernels.
@@ -34,6 +36,20 @@ async def examine_engine(engine: Engine, *, choice: str, url: str) -> list[Findi
         says=f"{info.name} {version} (API {info.api_version}) at {engine.url} ({how})",
     )
     return [found, *_confinement(info)]
+
+
+async def examine_leftovers(engine: Engine) -> Finding:
+    """What ``prune`` is for. Raises `EngineError`."""
+    counts = Counter(leftover.kind for leftover in await find_forgotten(engine))
+    if not counts:
+        return Finding(subject="left behind", outcome="ok", says="nothing")
+    what = ", ".join(f"{number} x {kind}" for kind, number in counts.items())
+    return Finding(
+        subject="left behind",
+        outcome="note",
+        says=f"{what}, which nobody needs",
+        cure="jupyter container-kernel prune; with --dry-run it only shows them",
+    )
 
 
 def _confinement(info: EngineInfo) -> Iterator[Finding]:

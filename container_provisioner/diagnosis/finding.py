@@ -12,8 +12,8 @@ Outcome = Literal["ok", "note", "problem"]
 class Finding:
     """What was looked at, and what it is like.
 
-    A "note" is worth knowing and keeps nothing from working; a "problem" does, and `cure` says what
-    to do about it.
+    A "note" is worth knowing and keeps nothing from working; a "problem" does. `cure` says what to
+    do about either, if `says` does not.
     """
 
     subject: str

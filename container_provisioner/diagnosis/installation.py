@@ -16,6 +16,7 @@ from ..store import own_lease, private_root
 from .finding import Finding
 
 DISTRIBUTION = "container-provisioner"
+RUNTIME_FOLDER = "runtime folder"
 EXTENSION = Path("jupyter_server_config.d", "container_provisioner.json")
 
 
@@ -58,13 +59,13 @@ def _folders() -> Iterator[Finding]:
         own_lease()
     except (ConfigurationError, OSError) as exc:
         yield Finding(
-            subject="runtime folder",
+            subject=RUNTIME_FOLDER,
             outcome="problem",
-            says=str(exc),
+            says=str(exc).partition(" Set JUPYTER_RUNTIME_DIR")[0],  # which is the cure
             cure="Set JUPYTER_RUNTIME_DIR to a short path of your own, on a local disk.",
         )
     else:
-        yield Finding(subject="runtime folder", outcome="ok", says=f"{root}; files can be locked")
+        yield Finding(subject=RUNTIME_FOLDER, outcome="ok", says=f"{root}; files can be locked")
 
 
 def _extension() -> Iterator[Finding]:
@@ -74,7 +75,8 @@ def _extension() -> Iterator[Finding]:
         yield Finding(
             subject="server extension",
             outcome="note",
-            says="there is no jupyter_server here; scripts need none",
+            says="there is no jupyter_server here",
+            cure="Nothing to do for scripts; else: pip install jupyter_server",
         )
         return
     says = [_enabled(Path(folder) / EXTENSION) for folder in jupyter_config_path()]

@@ -79,17 +79,28 @@ def _policy(settings: Settings) -> Iterator[Finding]:
         f"{settings.workspace}, root filesystem {root}, {memory} of memory, "
         f"{limits.pids or 'any number of'} processes",
     )
-    steps_out = {
-        "the kernel reaches what this machine reaches (network)": settings.network
-        not in ("none", INTERNAL),
-        "the kernel may be root (allow_root)": settings.allow_root,
-        "one notebook can use up this machine's memory (memory_limit)": not limits.memory,
-        "nothing stops a fork bomb (pids_limit)": not limits.pids,
-        "further folders are mounted (mounts)": bool(settings.mounts),
-    }
-    for words, is_so in steps_out.items():
+    steps_out = (
+        (
+            settings.network not in ("none", INTERNAL),
+            "the kernel reaches what this machine reaches (network)",
+            "Set network to 'none' if it need not.",
+        ),
+        (settings.allow_root, "the kernel may be root (allow_root)", "Unset it if it need not."),
+        (
+            not limits.memory,
+            "one notebook can use up this machine's memory (memory_limit)",
+            "Set it, such as '2g'.",
+        ),
+        (not limits.pids, "nothing stops a fork bomb (pids_limit)", "Set it, such as 512."),
+        (
+            bool(settings.mounts),
+            "further folders are mounted (mounts)",
+            "Nothing to do if it needs them.",
+        ),
+    )
+    for is_so, words, cure in steps_out:
         if is_so:
-            yield Finding(subject="policy", outcome="note", says=words)
+            yield Finding(subject="policy", outcome="note", says=words, cure=cure)
 
 
 def _answer(tried: Trial, settings: Settings) -> Iterator[Finding]:
@@ -109,7 +120,10 @@ async def _files(tried: Trial, language: str) -> AsyncIterator[Finding]:
     """Whose a file is that the kernel writes, and whether its home takes one."""
     if language not in _WRITES:
         yield Finding(
-            subject="files", outcome="note", says=f"not tried: no code for {language or 'it'}"
+            subject="files",
+            outcome="note",
+            says=f"not tried: no code for {language or 'it'}",
+            cure="Nothing to do; see whose a file is that a notebook writes.",
         )
         return
     into_folder, into_home = _WRITES[language]

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any, cast
 
 from ..spec import Limits, Mount
-from .base import ContainerInfo, PullStep, State, Usage
+from .base import ENDED, ContainerInfo, PullStep, State, Usage
 
 _EXITED = re.compile(r"Exited \((\d+)\)")
 
@@ -39,6 +39,7 @@ def container_info(body: Mapping[str, Any]) -> ContainerInfo:
         oom_killed=bool(state.get("OOMKilled")),
         error=state.get("Error") or "",
         started_at="" if started.startswith("0001-") else started,
+        finished_at=state.get("FinishedAt") or "" if state["Status"] in ENDED else "",
         addresses={name: address for name, address in addresses.items() if address},
         published=published,
         user=config.get("User") or "",
@@ -78,23 +79,26 @@ def container_usage(body: Mapping[str, Any]) -> Usage:
         memory_limit=int(memory.get("limit") or 0),
         cpu_seconds=int((processors.get("cpu_usage") or {}).get("total_usage") or 0) / 1e9,
         pids=pids,
-        at=_moment(body.get("read") or ""),
+        at=moment(body.get("read") or ""),
     )
 
 
 def _seconds(text: str) -> int:
     """Since the epoch; 0 for no time."""
-    return int(_moment(text))
+    return int(moment(text))
 
 
-def _moment(text: str) -> float:
-    """The same with microseconds. The engine adds nanoseconds, for which `datetime` is too coarse,
-    and, if its clock has another zone, its distance from UTC."""
+def moment(text: str) -> float:
+    """Seconds since the epoch, to the microsecond; 0 for no time, or none that makes sense.
+
+    The engine adds nanoseconds, for which `datetime` is too coarse, and, if its clock has another
+    zone, its distance from UTC.
+    """
     found = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?\d*(Z|[+-]\d\d:\d\d)?$", text)
     if not found or text.startswith("0001-"):
         return 0.0
-    moment = datetime.strptime(found[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
-    seconds = moment.timestamp() + float(found[2] or 0)
+    found_at = datetime.strptime(found[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+    seconds = found_at.timestamp() + float(found[2] or 0)
     if found[3] and found[3] != "Z":
         hours, minutes = found[3][1:].split(":")
         distance = int(hours) * 3600 + int(minutes) * 60

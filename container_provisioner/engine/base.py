@@ -34,6 +34,7 @@ class ContainerInfo:
     oom_killed: bool = False
     error: str = ""
     started_at: str = ""  # the present or last run; another one after a restart from outside
+    finished_at: str = ""  # of one that has ended
     addresses: Mapping[str, str] = field(default_factory=dict)  # network name -> IP address
     published: Mapping[int, tuple[str, int]] = field(default_factory=dict)  # inside -> host, port
     user: str = ""  # as it was asked for: uid[:gid]; empty is the image's own
@@ -64,10 +65,12 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInfo:
-    """What an image says of itself. `list_images` leaves user and environment empty."""
+    """What an image says of itself. `list_images` leaves empty all but id, names and size."""
 
     id: str
     names: tuple[str, ...] = ()  # with their tags
+    digests: tuple[str, ...] = ()  # names by which registries know it
+    labels: Mapping[str, str] = field(default_factory=dict)
     size: int = 0  # bytes, layers that others share included
     user: str = ""  # as its author wrote it: a uid, a name, either with a group; empty is root
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -178,6 +181,8 @@ class BuildRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
     network: str = ""  # of the commands that it runs; empty is the engine's default
     use_cache: bool = True
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """What a step is called whose instruction, on one line, matches a pattern."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +191,7 @@ class BuildStep:
 
     number: int  # from 1
     total: int
-    instruction: str  # as in the Dockerfile, on one line
+    instruction: str  # as in the Dockerfile, on one line; or its title
     line: str = ""  # empty when it begins
 
 
@@ -318,7 +323,7 @@ class ContainerEngine(Protocol):
         ...
 
     def remove_image(self, image: str) -> None:
-        """Quiet when there is none, or when a container uses it."""
+        """Quiet when there is none, or when a container or another image uses it."""
         ...
 
     def networks(self, name: str) -> list[NetworkInfo]:

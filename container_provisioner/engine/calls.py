@@ -79,6 +79,15 @@ def _settle(call: Future[T], verb: Callable[..., T], *args: object) -> None:
         call.set_exception(exc)
 
 
+def _in_a_daemon(name: str, verb: Callable[..., T], *args: object) -> asyncio.Future[T]:
+    """Run it in a thread that nobody has to wait for: an engine or registry may never answer, and
+    the end of the process waits for those of a pool."""
+    call: Future[T] = Future()
+    call.set_running_or_notify_cancel()
+    threading.Thread(target=_settle, args=(call, verb, *args), name=name, daemon=True).start()
+    return asyncio.wrap_future(call)
+
+
 class Engine:
     """One per engine and process; shared by all its kernels, from any event loop."""
 
@@ -102,7 +111,8 @@ class Engine:
     async def info(self) -> EngineInfo:
         """Asked once; an engine that was upgraded is a new engine to the next process."""
         if self._info is None:
-            self._info = await self._call(self.adapter.info)
+            # It changes nothing: who gives up waiting for an engine that is silent need not wait.
+            self._info = await _in_a_daemon("container-info", self.adapter.info)
         return self._info
 
     async def create(self, spec: ContainerSpec) -> str:
@@ -189,17 +199,8 @@ class Engine:
         The engine goes on with a pull that was given up, as it does for ``docker pull``: the
         layers are there for the next try. So this is the one call that is not waited for.
         """
-        call: Future[None] = Future()
-        call.set_running_or_notify_cancel()
-        # A daemon, and none of the pool's: the end of the process waits for those, and a registry
-        # may never answer.
-        threading.Thread(
-            target=_settle,
-            args=(call, self.adapter.pull, image, progress),
-            name="container-pull",
-            daemon=True,
-        ).start()
-        await asyncio.wait_for(asyncio.wrap_future(call), deadline)
+        call = _in_a_daemon("container-pull", self.adapter.pull, image, progress)
+        await asyncio.wait_for(call, deadline)
 
     async def build(self, request: BuildRequest, progress: BuildProgress) -> str:
         """The image's id. Raises `BuildFailed`.
@@ -207,12 +208,7 @@ class Engine:
         A cancelled caller ends the build, and waits until it has been cleared away.
         """
         build = self.adapter.build(request)
-        call: Future[str] = Future()
-        call.set_running_or_notify_cancel()
-        threading.Thread(
-            target=_settle, args=(call, build.run, progress), name="container-build", daemon=True
-        ).start()
-        work = asyncio.wrap_future(call)
+        work = _in_a_daemon("container-build", build.run, progress)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:

@@ -48,7 +48,8 @@ _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNOR
 class _Transcript:
     """What the stream of one build has said so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, titles: Mapping[str, str]) -> None:
+        self._titles = titles
         self.step = BuildStep(number=0, total=0, instruction="")
         self.made: list[str] = []  # the beginnings of ids of images, those of the cache not
         self.container = ""  # that runs a step now
@@ -83,9 +84,8 @@ class _Transcript:
                 self.container = ""
                 return None
         elif found := _STEP.fullmatch(line):
-            number, total, instruction = found.groups()
             self.step = BuildStep(
-                number=int(number), total=int(total), instruction=" ".join(instruction.split())
+                number=int(found[1]), total=int(found[2]), instruction=self._title(found[3])
             )
             self.output.clear()
             self._is_cached = False
@@ -106,13 +106,18 @@ class _Transcript:
         self.output.append(line)
         return replace(self.step, line=line)
 
+    def _title(self, instruction: str) -> str:
+        text = " ".join(instruction.split())
+        titles = self._titles.items()
+        return next((title for pattern, title in titles if re.match(pattern, text)), text)
+
 
 class DockerBuild:
     """One build, on a connection of its own. See `base.Build`."""
 
     def __init__(self, connect: Callable[[], Any], request: BuildRequest) -> None:
         self._connect, self._request = connect, request
-        self._said = _Transcript()
+        self._said = _Transcript(request.titles)
         self._cancelled = threading.Event()
         self._was_cut = False
         self._lock = threading.Lock()

@@ -47,6 +47,13 @@ from .docker_output import open_output
 # Connections kept open. More than the threads of `calls.Engine`, so that none is thrown away.
 MAX_CONNECTIONS = 48
 
+# Of an image that a container or another image needs.
+_IN_USE = ("is being used", "is using", "has dependent child images")
+
+# Seconds in which an engine has to say who it is. One that does not will not answer anything else
+# either, and somebody waits: far less than a call may take that does something.
+CONTACT_SECONDS = 20.0
+
 # A signal to a container that does not run. Docker says 409, older Podman 500.
 _NOT_RUNNING = ("is not running", "is not paused", "can only kill running", "can only pause")
 
@@ -73,13 +80,18 @@ class DockerEngine(DockerNetworks):
             return self._api
 
     def _connect(self) -> Any:
+        pinned = os.environ.get("DOCKER_API_VERSION")
         with engine_errors(doing=f"Connecting to {self.url}"):
-            return docker.APIClient(
+            client: Any = docker.APIClient(
                 base_url=self.url,
-                version=os.environ.get("DOCKER_API_VERSION") or "auto",
-                timeout=cast(int, self._timeout),
+                version=pinned or "auto",  # which asks for it
+                timeout=cast(int, min(self._timeout, CONTACT_SECONDS)),
                 max_pool_size=MAX_CONNECTIONS,
             )
+            if pinned:
+                client.ping()
+            client.timeout = self._timeout
+        return client
 
     def info(self) -> EngineInfo:
         client = self._client
@@ -242,6 +254,8 @@ class DockerEngine(DockerNetworks):
         return ImageInfo(
             id=found["Id"],
             names=tuple(found.get("RepoTags") or ()),
+            digests=tuple(found.get("RepoDigests") or ()),
+            labels=config.get("Labels") or {},
             size=int(found.get("Size") or 0),
             user=config.get("User") or "",
             environment={name: value for name, _, value in pairs},
@@ -300,7 +314,7 @@ class DockerEngine(DockerNetworks):
         except ImageMissing:
             pass
         except EngineError as exc:
-            if "is being used" not in str(exc) and "is using" not in str(exc):
+            if not any(words in str(exc) for words in _IN_USE):
                 raise
 
     def close(self) -> None:

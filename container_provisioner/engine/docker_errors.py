@@ -31,10 +31,14 @@ _COMMAND = re.compile(
 _RUNTIME = re.compile(
     r"unknown or invalid runtime name|unknown runtime specified|no such runtime", re.I
 )
+_REFERENCE = re.compile(r"invalid reference format.*")
 _SOURCE = re.compile(r"bind (mount )?source path does not exist|statfs .*no such file", re.I)
 _NETWORK = re.compile(r"^network .* not found|unknown network", re.I)
 # Where the engine's own words do not say what to do.
 _NEXT_STEPS = {
+    re.compile(r"minimum memory limit", re.I): (
+        ". Raise memory_limit ('install --memory'): a Python kernel takes about 100m."
+    ),
     re.compile(r"could not select device driver .*gpu"): (
         ". The engine cannot hand out GPUs: install the vendor's container toolkit, or unset gpus."
     ),
@@ -76,6 +80,11 @@ def _refusal(
     """The engine answered, and the answer is no."""
     words = str(exc.explanation or exc).strip()
     status = exc.response.status_code if exc.response is not None else 0
+    if image and (malformed := _REFERENCE.search(words)):
+        return ConfigurationError(
+            f"{image!r} cannot be the name of an image ({malformed[0]}). One looks like "
+            "'quay.io/jupyter/scipy-notebook:latest', in small letters."
+        )
     if isinstance(exc, docker.errors.ImageNotFound) or (
         image and status == 404 and "no such image" in words.lower()
     ):

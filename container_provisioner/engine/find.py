@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -12,8 +14,14 @@ from .base import ContainerEngine
 from .calls import Engine
 from .docker_engine import DockerEngine
 
+_log = logging.getLogger(__name__)
+
 DOCKER_SOCKET = "/var/run/docker.sock"
 PODMAN_SOCKET = "podman/podman.sock"  # below /run, or below XDG_RUNTIME_DIR without root
+
+WAITING_SECONDS = 3.0  # for an engine that does not answer, until somebody is told
+
+_TIMEOUT = re.compile(r"read timeout=([\d.]+)")
 
 _engines: dict[str, Engine] = {}
 # A forked child has the parent's sockets and none of its threads.
@@ -60,6 +68,9 @@ async def open_engine(
         engine = _engines.get(place)
         if engine is None:
             engine = Engine(adapter(place))
+            waiting = asyncio.get_running_loop().call_later(
+                WAITING_SECONDS, (log or _log).info, "Waiting for the engine at %s…", place
+            )
             try:
                 await engine.info()
             except BaseException as exc:
@@ -68,6 +79,8 @@ async def open_engine(
                     raise
                 tried.append((place, _reason(exc)))
                 continue
+            finally:
+                waiting.cancel()
             if (first := _engines.setdefault(place, engine)) is not engine:
                 engine.close()  # somebody else opened it meanwhile
                 engine = first
@@ -93,6 +106,8 @@ def _check_url(url: str) -> None:
 
 def _reason(exc: BaseException) -> str:
     words = str(exc)
+    if timeout := _TIMEOUT.search(words):
+        return f"it took the call and gave no answer within {float(timeout[1]):g} s"
     for sign in ("Permission denied", "No such file or directory", "Connection refused"):
         if sign in words:
             return sign.lower()

@@ -127,7 +127,7 @@ class Guard:
 
         began = time.monotonic()
         engines = [str(url) for url in lease_facts(owner).get("engines", ())]
-        self.log.info("Owner %s has died.", owner)
+        self.log.debug("Owner %s has died.", owner)  # as each command does that has a lease
         passes = list(PASSES)
         while passes:
             await asyncio.sleep(max(0.0, began + passes[0] - time.monotonic()))

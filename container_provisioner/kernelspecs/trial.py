@@ -14,10 +14,10 @@ from typing import Any, cast
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_core.paths import jupyter_runtime_dir
 
 from ..adoptable import AdoptableKernel
 from ..errors import KernelDied, StartTimeout
+from ..store import own_lease, runtime_folder
 
 _log = logging.getLogger(__name__)
 # jupyter_client writes a traceback for a kernel that does not start. Here it is raised, and said.
@@ -50,8 +50,8 @@ async def trial(kernel: AsyncKernelManager, timeout: float) -> AsyncIterator[Tri
     Nothing is left, whatever happens. Raises `KernelDied`, `StartTimeout`, `EngineError`,
     `ConfigurationError`.
     """
-    runtime = Path(jupyter_runtime_dir())
-    runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own_lease()  # where it can be had, other files can be written, too
+    runtime = runtime_folder()
     began = time.monotonic()
     # In a folder that engines reach, because the kernels' sockets are in it; of whatever user the
     # kernel is, because nobody but this one comes past the folder around it.

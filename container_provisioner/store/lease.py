@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
-from .places import FOLDER, runtime_folder, state_folder
+from .places import FOLDER, runtime_folder, state_folder, writing
 
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -66,13 +66,14 @@ class Lease:
 
     @classmethod
     def take(cls, name: str) -> Lease:
-        """Raises `ConfigurationError` where files cannot be locked."""
+        """Raises `ConfigurationError` where files cannot be written or locked."""
         state_folder()
         path = _folder() / name
-        path.parent.mkdir(mode=0o700, exist_ok=True)
         new = path.with_name(f".{name}")
-        # Locked before it has its name: nobody ever sees it free.
-        descriptor = os.open(new, os.O_RDWR | os.O_CREAT, 0o600)
+        with writing():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            # Locked before it has its name: nobody ever sees it free.
+            descriptor = os.open(new, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
@@ -119,7 +120,7 @@ def own_lease() -> Lease:
 
 def leases() -> list[str]:
     """The ids of all leases that somebody holds, or whose holder has died unattended."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return sorted(path.name for path in _folder().iterdir() if _ID.fullmatch(path.name))
     return []
 

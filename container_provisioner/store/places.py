@@ -10,6 +10,7 @@ import stat
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,10 +73,26 @@ def private_root(runtime_dir: Path | None = None) -> Path:
 
 
 def state_folder() -> Path:
-    """What outlives a process: records, and the leases of those who own kernels. Private."""
+    """What outlives a process: records, and the leases of those who own kernels. Private.
+
+    Raises `ConfigurationError` where it cannot be made.
+    """
     folder = runtime_folder() / FOLDER
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with writing():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Make files in the state folder: a place where that cannot be done is somebody's setting."""
+    try:
+        yield
+    except OSError as exc:
+        raise ConfigurationError(
+            f"Jupyter's runtime directory {runtime_folder()} cannot be used ({exc.strerror}). Set "
+            "JUPYTER_RUNTIME_DIR to a folder that this user can write, on a local disk."
+        ) from exc
 
 
 def half_written() -> list[Path]:
@@ -129,11 +146,12 @@ def _settled(name: str, length: int) -> str:
         return path.read_text(encoding="ascii")
     except FileNotFoundError:
         new = path.with_name(f".place-{uuid.uuid4().hex}")
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(length))
-        with contextlib.suppress(FileExistsError):
-            os.link(new, path)  # the first one wins, and is never seen half written
-        new.unlink()
+        with writing():
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(length))
+            with contextlib.suppress(FileExistsError):
+                os.link(new, path)  # the first one wins, and is never seen half written
+            new.unlink()
         return path.read_text(encoding="ascii")
 
 

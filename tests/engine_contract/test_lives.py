@@ -39,7 +39,10 @@ def test_a_container_is_created_runs_and_ends(
     assert running == replace(created, state="running", started_at=running.started_at)
     assert created.started_at == "" != running.started_at
     engine.signal(container, signal.SIGTERM)
-    assert ended(engine, container) == replace(running, state="exited", exit_code=143)
+    over = ended(engine, container)
+    assert over.finished_at > running.started_at
+    finished = over.finished_at
+    assert over == replace(running, state="exited", exit_code=143, finished_at=finished)
 
 
 def test_a_container_can_be_started_again(engine: ContainerEngine, spec: ContainerSpec, run: Make):

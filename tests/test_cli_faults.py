@@ -1,0 +1,128 @@
+"""Engines, folders and kernels that are not as a subcommand needs them: one line that says so."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import socket
+from pathlib import Path
+
+import pytest
+
+from container_provisioner.engine import docker_engine, find
+
+from .command_line import command
+from .conftest import WriteKernelspec
+from .listed_kernels import NOBODY, Kernels, kernels_fixture  # noqa: F401 - a fixture
+
+WITH_LEASE = [("warm", "contained"), ("install",)]
+COMMANDS = [("ps",), ("stats",), ("logs", "x"), ("inspect", "x"), ("prune",)]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_an_engine_that_is_not_there(
+    runtime_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv("CONTAINER_PROVISIONER_ENGINE_URL", f"unix://{runtime_dir}/none.sock")
+    done = command(*arguments)
+    assert (done.code, done.stdout) == (4, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: No container engine answers.")
+
+
+@pytest.mark.parametrize("pinned", [None, "1.41"])
+def test_an_engine_that_is_silent(
+    runtime_dir: Path, monkeypatch: pytest.MonkeyPatch, pinned: str | None
+) -> None:
+    """It takes calls and never answers: that is said, and found out soon."""
+    monkeypatch.setattr(docker_engine, "CONTACT_SECONDS", 0.5)
+    monkeypatch.setattr(find, "WAITING_SECONDS", 0.1)
+    if pinned:
+        monkeypatch.setenv("DOCKER_API_VERSION", pinned)
+    url = f"unix://{runtime_dir}/silent.sock"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(f"{runtime_dir}/silent.sock")
+        silent.listen()
+        done = command("ps", "--engine-url", url)
+    assert (done.code, done.stdout) == (4, "")
+    waiting, error = done.stderr.splitlines()
+    assert waiting == f"Waiting for the engine at {url}…"
+    assert f"{url} (it took the call and gave no answer within 0.5 s)" in error
+
+
+def test_where_to_look_and_how_much_to_say_can_follow_the_subcommand(
+    runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "level", root.level)
+    url = f"unix://{runtime_dir}/none.sock"
+    for arguments in (("--engine-url", url, "ps"), ("ps", "--engine-url", url, "--debug")):
+        assert root.level != logging.DEBUG
+        done = command(*arguments)
+        assert done.code == 4
+        assert f"Tried: {url} " in done.stderr
+    assert root.level == logging.DEBUG
+
+
+@pytest.mark.parametrize(
+    ("arguments", "broken"),
+    [
+        *itertools.product([("ps",), ("prune",), *WITH_LEASE], ["a file", "/proc/none"]),
+        *((arguments, "leases") for arguments in WITH_LEASE),
+    ],
+)
+def test_a_runtime_folder_that_cannot_be_used(
+    kernels: Kernels,
+    kernelspec: WriteKernelspec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    broken: str,
+) -> None:
+    kernelspec()
+    place = Path("/proc/none") if broken == "/proc/none" else tmp_path / "runtime"
+    if broken == "a file":
+        place.touch()
+    elif broken == "leases":
+        (place / "container-provisioner").mkdir(parents=True)
+        (place / "container-provisioner" / "owners").touch()
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(place))
+    done = command(*arguments)
+    assert (done.code, done.stdout) == (2, "")
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith(f"Error: Jupyter's runtime directory {place} cannot be used (")
+    assert "Set JUPYTER_RUNTIME_DIR" in error
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("stats",), ("attach", "--run", "1"), ("restart",), ("kill", "-s", "TERM")],
+    ids=" ".join,
+)
+def test_what_needs_a_kernel_that_runs(kernels: Kernels, arguments: tuple[str, ...]) -> None:
+    """The same words and exit code everywhere, and what can be done."""
+    kernels.fake.named(kernels.add("over", argv=("true",), owner=NOBODY)).ended.wait(10)
+    done = command(*arguments, "over")
+    assert (done.code, done.stdout) == (8, "")
+    assert done.stderr.startswith("Error: Kernel over: It has ended. ")
+    assert "'kill' removes it" in done.stderr
+
+
+@pytest.mark.parametrize("subcommand", ["logs", "inspect", "stats"])
+def test_a_kernel_that_there_is_not_and_one_of_two(kernels: Kernels, subcommand: str) -> None:
+    for kernel_id in ("abc-1", "abc-2", "abc"):
+        kernels.add(kernel_id)
+    done = command(subcommand, "nobodys")
+    assert (done.code, done.stdout) == (10, "")
+    assert done.stderr == (
+        "Error: There is no kernel 'nobodys' here; 'jupyter container-kernel ps' lists them.\n"
+    )
+    done = command(subcommand, "abc-")
+    assert (done.code, done.stdout) == (10, "")
+    assert done.stderr == (
+        "Error: 'abc-' is the beginning of 2 kernels: abc-1, abc-2. Give more of it.\n"
+    )
+    assert command(subcommand, "abc").code == 0  # a whole id wins
