@@ -9,7 +9,7 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120
 .DEFAULT_GOAL := help
 # The order of the prerequisites is meant: an engine before images, checks before tests.
 .NOTPARALLEL:
-.PHONY: help setup demo test test-unit bench lint engine engine-for-tests test-images browser clean
+.PHONY: help setup demo test test-unit bench lint engine engine-for-tests test-packages test-images browser clean
 
 help:
 	@echo 'make demo       set up this machine and run a notebook in a container'
@@ -43,6 +43,10 @@ engine: setup
 browser: setup
 	@scripts/browser
 
+# What else they need of the distribution.
+test-packages:
+	@scripts/test-packages
+
 # The tests need Docker, whatever else a notebook would be content with.
 engine-for-tests: setup
 	@scripts/engine docker
@@ -59,7 +63,7 @@ lint: setup
 	$(BIN)/mypy
 
 # pytest comes last: its closing line is the last line of the output.
-test: setup lint test-images browser
+test: setup lint test-packages test-images browser
 	$(BIN)/pytest --run-docker $(PYTEST_ARGS)
 
 test-unit: setup

@@ -13,6 +13,7 @@ from .errors import KernelNotAdoptable
 from .handle import ContainerIdentity, KernelContainer
 from .spec import Mount
 from .store import KernelDirectory
+from .transports import Transport, transport_named
 
 SCHEMA = 2
 
@@ -29,12 +30,17 @@ class AdoptableKernel:
     kernel_name: str = ""
     transport: str = ""  # ipc, tcp or network
     network: str = ""
+    address: str = ""  # of the engine's host; empty: it is this one
     on_server_exit: str = "stop"
     max_idle: float = 0.0  # seconds; 0 is for ever
     server: str = ""  # which of the servers that share a runtime directory; empty is none
     folder: str = ""  # the notebook's, on the host
     session_name: str = ""  # JPY_SESSION_NAME
     read_only: bool = True  # nothing of the user's can be in the container
+
+    def channels(self) -> Transport:
+        """How messages reach it."""
+        return transport_named(self.transport, network=self.network, address=self.address)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -99,6 +105,7 @@ class AdoptableKernel:
             kernel_name=text("kernel_name", ""),
             transport=text("transport", "", "", "ipc", "tcp", "network"),
             network=text("network", ""),
+            address=text("address", ""),
             on_server_exit=text("on_server_exit", "stop", "stop", "keep"),
             max_idle=max_idle,
             server=text("server", ""),

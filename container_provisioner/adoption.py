@@ -25,7 +25,6 @@ from .errors import ContainerGone, KernelNotAdoptable
 from .greeting import greet
 from .handle import ContainerIdentity, KernelContainer
 from .store import KernelDirectory, RecordStore, lease_facts, lease_is_held, own_lease, place_id
-from .transports import transport_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,9 +135,9 @@ class _Claim:
 
 async def _take_over(claim: _Claim, engine: Engine, log: logging.Logger) -> Adopted:
     facts, found = replace(claim.facts, engine_url=engine.url), claim.found
-    name = facts.transport or str(claim.connection_info.get("transport"))
-    transport = transport_named(name, network=facts.network)
-    endpoint = transport.resolve(facts.directory.sockets, found)  # ports may have changed
+    if not facts.transport:  # as schema 1 had it
+        facts = replace(facts, transport=str(claim.connection_info.get("transport")))
+    endpoint = facts.channels().resolve(facts.directory.sockets, found)  # ports may have changed
     connection_info = {**claim.connection_info, **endpoint.as_fields()}
     kernel_info, is_busy, notice = None, False, ""
     if found.state == "paused":
@@ -196,8 +195,7 @@ def rebuild_record(found: ContainerInfo) -> dict[str, Any]:
             f"{facts.directory.path} with its key. Nothing was changed; the container can only be "
             "removed."
         )
-    transport = transport_named(facts.transport, network=facts.network)
-    endpoint = transport.resolve(facts.directory.sockets, found)
+    endpoint = facts.channels().resolve(facts.directory.sockets, found)
     return {
         "kernel_id": facts.identity.kernel_id,
         "connection_info": {**info, **endpoint.as_fields()},

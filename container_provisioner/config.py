@@ -16,6 +16,7 @@ from traitlets.config import LoggingConfigurable
 from .engine.create_body import check_extra
 from .policy import PROFILES, Settings, choose_network, choose_transport
 from .spec import Limits
+from .topology import topology_of
 from .trait_types import (
     Choice,
     Cores,
@@ -58,16 +59,34 @@ class ContainerSettings(LoggingConfigurable):
         config=True,
         help="""
         Container engine. ``auto``, the default, takes the first that answers: Docker at
-        ``DOCKER_HOST`` or its usual socket, then Podman at its sockets.
+        ``DOCKER_HOST``, the current docker context or its usual sockets, then Podman at
+        ``CONTAINER_HOST`` or its sockets.
         """,
     )
     engine_url = Text(
         "",
         config=True,
         help="""
-        The engine's address, such as ``unix:///var/run/docker.sock``; no other is then tried.
-        Empty, the default, looks where ``engine`` says. Engines on other hosts are not supported
-        yet.
+        The engine's address; no other is then tried: ``unix:///var/run/docker.sock``,
+        ``tcp://HOST:2376?tls=FOLDER`` (with ca.pem, cert.pem and key.pem in the folder), or
+        ``ssh://USER@HOST``. Empty, the default, looks where ``engine`` says.
+        """,
+    )
+    engine_host = Text(
+        "",
+        config=True,
+        help="""
+        The address at which this machine reaches the ports of the engine's host, when that is
+        another one. Empty, the default, is the host in the engine's URL.
+        """,
+    )
+    allow_plaintext = Switch(
+        False,
+        config=True,
+        help="""
+        Let a kernel on another host be used without encryption, when it cannot encrypt (its
+        kernelspec does not name ``curve`` in ``supported_encryption``). Default False: such a
+        kernel is refused. Its messages would be signed, and can be read on the way.
         """,
     )
     profile = Choice(
@@ -89,10 +108,11 @@ class ContainerSettings(LoggingConfigurable):
         config=True,
         help="""
         How messages reach the kernel. ``ipc``: unix sockets in a private directory, without any
-        network; what ``auto``, the default, chooses. ``tcp``: for kernels that do not speak ipc,
-        over ports on the host's loopback, or in the network ``internal``. ``network``: the
-        container's address in ``network``. The messages of the last two are signed but not
-        encrypted unless ``transport_encryption`` is on.
+        network. ``tcp``: for kernels that do not speak ipc, over ports on the host's loopback, or
+        in the network ``internal``; for an engine on another host over ports of that host,
+        encrypted. ``network``: the container's address in ``network``. ``auto``, the default, is
+        ``ipc``, and ``tcp`` for an engine on another host. On this host the messages of ``tcp``
+        and ``network`` are signed but not encrypted unless ``transport_encryption`` is on.
         """,
     )
     network = Text(
@@ -109,7 +129,9 @@ class ContainerSettings(LoggingConfigurable):
         it; this rule of the firewall does:
         ``iptables -I INPUT -i jupyter-kernels -m conntrack --ctstate NEW -j REJECT``. ``internal``
         needs an engine that sets up its own firewall, as engines do by default, and that is not
-        rootless. With ``bridge`` and others the kernel reaches what this machine reaches.
+        rootless. With ``bridge`` and others the kernel reaches what this machine reaches. On an
+        engine on another host, ``internal`` is a network whose packets nobody answers: their
+        sender's address is the container's own, which is not known outside that host.
         """,
     )
     workspace = Choice(
@@ -296,16 +318,21 @@ class ContainerSettings(LoggingConfigurable):
             raise TraitError(f"The kernelspec's stanza has no setting {name!r}.{hint}")
         super().__init__(**kwargs)
 
-    def settings(self) -> Settings:
-        """All traits, profile applied. Raises TraitError, or `ConfigurationError` when two
-        settings contradict each other."""
+    def settings(self, engine_url: str = "") -> Settings:
+        """All traits, profile applied, for the engine at that URL; without one, on this host.
+
+        Raises TraitError, or `ConfigurationError` when two settings contradict each other.
+        """
         profile = PROFILES[self.profile]
+        topology = topology_of(engine_url, engine_host=self.engine_host)
         check_extra(self.extra_create_options)
-        transport = choose_transport(self.transport)
+        transport = choose_transport(self.transport, topology)
         settings = Settings(
             image=self.image,
             engine=self.engine,
             engine_url=self.engine_url,
+            topology=topology,
+            allow_plaintext=self.allow_plaintext,
             profile=self.profile,
             transport=transport,
             network=choose_network(self.network, transport, profile),

@@ -13,6 +13,7 @@ from traitlets import Unicode
 from . import workspace
 from .adoptable import AdoptableKernel
 from .connection import Endpoint
+from .engine.calls import Engine
 from .engine.find import open_engine
 from .errors import EngineError, EngineUnavailable
 from .exits import ExitStatus
@@ -22,7 +23,6 @@ from .making_way import MakingWay
 from .policy import INTERNAL
 from .store import own_lease
 from .store.directory import Phase
-from .transports import transport_named
 
 ENDING_SECONDS = 1.0
 
@@ -46,10 +46,14 @@ class ContainerProcess(LocalProvisioner):
         self._made_way: MakingWay | None = None  # in the last one; it may not be removed yet
         self._interrupting: asyncio.Future[None] | None = None  # at the beginning of a shutdown
 
+    async def _open_engine(self, choice: str, url: str) -> Engine:
+        return await open_engine(choice, url, log=self.log)
+
     async def _leave_network(self, facts: AdoptableKernel | None) -> None:
         """With the last kernel that was not to get out goes their network."""
         if facts is not None and facts.network == INTERNAL:
-            await leave_internal_network(await open_engine("auto", facts.engine_url), self.log)
+            engine = await self._open_engine("auto", facts.engine_url)
+            await leave_internal_network(engine, self.log)
 
     # -- liveness ---------------------------------------------------------------------------
 
@@ -175,8 +179,7 @@ class ContainerProcess(LocalProvisioner):
     def _let_make_way(self) -> None:
         """A new container will follow: this one need not be gone before."""
         if self._container is not None and self.facts is not None and self._endpoint is not None:
-            transport = transport_named(self.facts.transport, network=self.facts.network)
-            closed = transport.until_closed(self._endpoint)
+            closed = self.facts.channels().until_closed(self._endpoint)
             self._making_way = MakingWay(self._container, closed)
 
     async def _end_of_run(self) -> None:

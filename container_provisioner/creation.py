@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from . import labels
-from .command import SOCKETS_DIR
+from .command import PRIVATE_DIR, SOCKETS_DIR
 from .engine.base import ContainerInfo
 from .engine.calls import Engine, to_the_end
 from .errors import (
@@ -100,6 +100,8 @@ async def create(
 async def start(prepared: Preparation, container: KernelContainer) -> ContainerInfo:
     """Run it. Raises `KernelDied` when it has ended by the time one looks, with its own words."""
     engine, container_id = container.engine, container.identity.container_id
+    if PRIVATE_DIR in prepared.spec.volumes:
+        await engine.upload(container_id, PRIVATE_DIR, prepared.archive())
     try:
         try:
             await engine.start(container_id)

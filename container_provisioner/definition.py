@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import labels
 from .command import (
     CONNECTION_FILE,
     CONNECTION_NAME,
@@ -21,6 +20,7 @@ from .connection import connection_file
 from .environment import HOME, INIT, environment_script, split_environment, with_environment_file
 from .errors import ConfigurationError
 from .host_environment import accounts
+from .internal_network import internal_network_name
 from .policy import INTERNAL, KernelUser, Settings
 from .root import RootFilesystem
 from .spec import ContainerSpec, Mount, Tmpfs
@@ -62,13 +62,47 @@ def container_spec(
     if chosen:
         argv = with_environment_file(argv, ENVIRONMENT_FILE)
     taken = {mount.target for mount in root.mounts}
+    is_shared = settings.topology.shares_files
     mounts = [
         *root.mounts,
-        Mount(source=str(directory.path), target=PRIVATE_DIR),
-        Mount(source=str(directory.sockets), target=SOCKETS_DIR, read_only=False),
+        *(_private_mounts(request, root, user, directory) if is_shared else []),
         # A folder below /usr is there already, and the engine takes each target once.
         *([place.mount] if place.mount and place.mount.target not in taken else []),
         *settings.mounts,
+    ]
+    tmpfs = [Tmpfs(target="/tmp", size=TMPFS_SIZE)]
+    if settings.read_only:
+        tmpfs.append(Tmpfs(target=HOME, size=TMPFS_SIZE, mode=0o700, uid=user.uid, gid=user.gid))
+    return ContainerSpec(
+        name="",
+        image=root.image,
+        argv=argv,
+        directory=str(directory.path),
+        environment={**INIT, "HOME": HOME, "USER": "kernel", **root.environment, **plain},
+        working_dir=place.cwd,
+        user=str(user),
+        mounts=tuple(mounts),
+        # What is in the private directory is delivered there before each start.
+        volumes=() if is_shared else (PRIVATE_DIR,),
+        tmpfs=tuple(tmpfs),
+        network=network_name(settings),
+        published_ports=request.transport.published_ports,
+        published_on=request.transport.published_on,
+        read_only=settings.read_only,
+        limits=settings.limits,
+        gpus=settings.gpus,
+        runtime=settings.runtime,
+        extra=settings.extra_create_options,
+    )
+
+
+def _private_mounts(
+    request: LaunchRequest, root: RootFilesystem, user: KernelUser, directory: KernelDirectory
+) -> list[Mount]:
+    """The private directory, and what lies on top of it."""
+    mounts = [
+        Mount(source=str(directory.path), target=PRIVATE_DIR),
+        Mount(source=str(directory.sockets), target=SOCKETS_DIR, read_only=False),
     ]
     if "curve_secretkey" in request.connection_info:
         # ipykernel writes its connection file anew when there are keys in it. The file may be
@@ -82,32 +116,14 @@ def container_spec(
             Mount(source=str(directory.path / name), target=f"/etc/{name}")
             for name in accounts(user)
         ]
-    tmpfs = [Tmpfs(target="/tmp", size=TMPFS_SIZE)]
-    if settings.read_only:
-        tmpfs.append(Tmpfs(target=HOME, size=TMPFS_SIZE, mode=0o700, uid=user.uid, gid=user.gid))
-    return ContainerSpec(
-        name="",
-        image=root.image,
-        argv=argv,
-        directory=str(directory.path),
-        environment={**INIT, "HOME": HOME, "USER": "kernel", **root.environment, **plain},
-        working_dir=place.cwd,
-        user=str(user),
-        mounts=tuple(mounts),
-        tmpfs=tuple(tmpfs),
-        network=network_name(settings.network),
-        published_ports=request.transport.published_ports,
-        read_only=settings.read_only,
-        limits=settings.limits,
-        gpus=settings.gpus,
-        runtime=settings.runtime,
-        extra=settings.extra_create_options,
-    )
+    return mounts
 
 
-def network_name(network: str) -> str:
+def network_name(settings: Settings) -> str:
     """What the setting ``network`` is called by the engine."""
-    return labels.INTERNAL_NETWORK if network == INTERNAL else network
+    if settings.network == INTERNAL:
+        return internal_network_name(is_local=settings.topology.shares_files)
+    return settings.network
 
 
 def write_files(request: LaunchRequest, *, directory: KernelDirectory, user: KernelUser) -> None:

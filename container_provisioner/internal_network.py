@@ -2,6 +2,10 @@
 
 It is made when a container is to join it and is not there, and goes with the last of its
 containers. Any number of processes may do either at the same time.
+
+An engine publishes no ports of an internal network. For kernels that are used from another host
+there is one of another kind: not internal, and without the translation of addresses that lets
+others answer.
 """
 
 from __future__ import annotations
@@ -16,12 +20,21 @@ from .errors import EngineError, NameTaken
 _ATTEMPTS = 5
 
 
+def internal_network_name(*, is_local: bool) -> str:
+    """What it is called by an engine on this host, or on another."""
+    return labels.INTERNAL_NETWORK if is_local else labels.PUBLISHED_NETWORK
+
+
 async def ensure_internal_network(engine: Engine) -> None:
     """Have it. Raises `EngineError` when something else has its name or its bridge."""
-    name, taken = labels.INTERNAL_NETWORK, ""
+    name, taken = internal_network_name(is_local=engine.is_local), ""
+    bridge = labels.INTERNAL_BRIDGE if engine.is_local else labels.PUBLISHED_BRIDGE
     for _ in range(_ATTEMPTS):
         found = await engine.networks(name)
-        if any(labels.INTERNAL not in network.labels or not network.internal for network in found):
+        if any(
+            labels.INTERNAL not in network.labels or network.internal != engine.is_local
+            for network in found
+        ):
             raise EngineError(
                 f"The engine has a network {name!r} that is not this package's. Nothing was "
                 "started in it, because it may have a way out; remove it, or rename it."
@@ -31,7 +44,8 @@ async def ensure_internal_network(engine: Engine) -> None:
         try:
             await engine.create_network(
                 name,
-                bridge=labels.INTERNAL_BRIDGE,
+                bridge=bridge,
+                internal=engine.is_local,
                 labels={labels.INTERNAL: "", labels.SCHEMA: labels.SCHEMA_VERSION},
             )
             return
@@ -39,7 +53,7 @@ async def ensure_internal_network(engine: Engine) -> None:
             taken = str(exc)
     raise EngineError(
         f"The network of kernels without a way out cannot be made: {taken}. Remove what has its "
-        f"name {name!r} or its bridge {labels.INTERNAL_BRIDGE!r}."
+        f"name {name!r} or its bridge {bridge!r}."
     )
 
 
@@ -48,10 +62,11 @@ async def remove_internal_network(engine: Engine) -> bool:
 
     Raises `EngineError` when the engine does not do it. Quiet about what is not this package's.
     """
-    found = await engine.networks(labels.INTERNAL_NETWORK)
+    name = internal_network_name(is_local=engine.is_local)
+    found = await engine.networks(name)
     if not any(labels.INTERNAL in network.labels for network in found):
         return False
-    return await engine.remove_network(labels.INTERNAL_NETWORK)
+    return await engine.remove_network(name)
 
 
 async def leave_internal_network(engine: Engine, log: logging.Logger) -> None:
@@ -59,4 +74,5 @@ async def leave_internal_network(engine: Engine, log: logging.Logger) -> None:
     try:
         await to_the_end(asyncio.ensure_future(remove_internal_network(engine)))
     except EngineError as exc:
-        log.warning("Network %s may be left behind: %s", labels.INTERNAL_NETWORK, exc)
+        name = internal_network_name(is_local=engine.is_local)
+        log.warning("Network %s may be left behind: %s", name, exc)

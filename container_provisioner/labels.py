@@ -49,6 +49,10 @@ it; its bridge on the host is called `INTERNAL_BRIDGE`, which firewalls can name
 INTERNAL_NETWORK = "container-provisioner-internal"
 INTERNAL_BRIDGE = "jupyter-kernels"  # Linux takes fifteen characters
 
+PUBLISHED_NETWORK = "container-provisioner-published"
+"""Its counterpart for kernels that are used from another host: their ports are published there."""
+PUBLISHED_BRIDGE = "jupyter-remote"
+
 HOST_ENVIRONMENT = PREFIX + "host-environment"
 """On the image of empty directories that stands under the host's own Python environment."""
 

@@ -8,10 +8,54 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import zmq
+
 from .command import container_command
+from .connection import Endpoint
 from .definition import LaunchRequest
+from .errors import ConfigurationError
 from .policy import Settings
-from .transports import transport_named
+from .store import KernelDirectory
+from .transports import Transport, transport_named
+
+
+def transport(settings: Settings) -> Transport:
+    """The one that the settings name, to the engine that they are for."""
+    return transport_named(
+        settings.transport, network=settings.network, address=settings.topology.address
+    )
+
+
+def host_endpoint(kernel_id: str, settings: Settings) -> Endpoint:
+    """What the manager is told before the launch."""
+    return transport(settings).host_endpoint(KernelDirectory.of(kernel_id).sockets)
+
+
+# Of connections to another host: seconds of silence, between two probes, and how many of these.
+# What is on the way forgets idle connections after a minute or more, and tells nobody (F37).
+_KEEPALIVE = {
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 30,
+    zmq.TCP_KEEPALIVE_INTVL: 10,
+    zmq.TCP_KEEPALIVE_CNT: 6,
+}
+
+
+def connect_far(manager: Any, settings: Settings) -> dict[str, str]:
+    """Have the manager's sockets ready for a kernel on another host.
+
+    Returns what `LocalProvisioner.pre_launch` is to be told besides. See "Transport encryption" in
+    jupyter_client's documentation.
+    """
+    if settings.topology.shares_files:
+        return {}
+    for option, value in _KEEPALIVE.items():
+        # The default of sockets to come: a server's, which are idle for hours. (A `client()` has
+        # a context of its own.)
+        manager.context.setsockopt(option, value)
+    if manager.transport_encryption == "required":
+        return {}
+    return {"transport_encryption": "auto"}  # for all that can; the others are refused below
 
 
 def launch_request(
@@ -28,7 +72,16 @@ def launch_request(
     """`command` and `options` are those of `launch_kernel`, after `pre_launch`.
 
     `known_folder` is the notebook's of an earlier run: who has adopted a kernel need not say.
+    Raises `ConfigurationError` for a kernel whose messages others could read.
     """
+    is_remote = not settings.topology.shares_files
+    if is_remote and "curve_secretkey" not in connection_info and not settings.allow_plaintext:
+        raise ConfigurationError(
+            f"The engine at {settings.topology.engine_url} is on another host, and the kernel "
+            f"{manager.kernel_name!r} does not say that it can encrypt its messages (metadata "
+            "supported_encryption: ['curve'], which ipykernel 7 can). Nothing was started. Add "
+            "that to the kernelspec if it can, or set allow_plaintext=True."
+        )
     if options.get("independent"):
         settings = replace(settings, on_server_exit="keep")
     return LaunchRequest(
@@ -47,7 +100,7 @@ def launch_request(
         resource_dir=kernel_spec.resource_dir,
         connection_info=connection_info,
         settings=settings,
-        transport=transport_named(settings.transport, network=settings.network),
+        transport=transport(settings),
         # Among the servers of one runtime directory a server is known by its root.
         server=str(getattr(manager.parent, "root_dir", "")),
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from .errors import ConfigurationError, UserRefused
 from .spec import Limits, Mount
+from .topology import LOCAL, Topology
 
 NOBODY = 65534
 INTERNAL = "internal"  # a network of ours: see `internal_network`
@@ -39,6 +40,8 @@ class Settings:
     image: str = ""
     engine: str = "auto"
     engine_url: str = ""
+    topology: Topology = LOCAL
+    allow_plaintext: bool = False
     profile: str = "sandbox"
     transport: str = "ipc"
     network: str = "none"
@@ -64,6 +67,8 @@ class Settings:
 
     def check(self) -> None:
         """Refuse settings that are fine one by one and contradict each other."""
+        if not self.topology.shares_files:
+            self._check_other_host()
         if self.transport in ("tcp", "network") and self.network == "none":
             raise ConfigurationError(
                 f"transport {self.transport!r} needs a network, and network is 'none' "
@@ -76,10 +81,33 @@ class Settings:
                 "only. Use 'bridge' or a network of the engine's."
             )
 
+    def _check_other_host(self) -> None:
+        where = f"The engine at {self.topology.engine_url} is on another host"
+        if not self.image:
+            raise ConfigurationError(
+                f"{where}, where this one's Python is not. Set image to one with a kernel."
+            )
+        if self.transport != "tcp":
+            raise ConfigurationError(
+                f"{where}, and transport {self.transport!r} reaches kernels on this one only. "
+                "Leave transport unset, or set transport='tcp'."
+            )
+        if self.workspace_named and self.workspace != "none":
+            raise ConfigurationError(
+                f"{where}, where the notebook's folder is not: workspace={self.workspace!r} cannot "
+                "be. Set workspace='none', and mounts for paths of that host."
+            )
+        if not self.topology.address:
+            raise ConfigurationError(
+                f"{where}, whose address cannot be told from the URL. Set engine_host."
+            )
 
-def choose_transport(name: str) -> str:
-    """``auto`` is ipc: it needs no network, and every engine supported so far is on this host."""
-    return "ipc" if name == "auto" else name
+
+def choose_transport(name: str, topology: Topology = LOCAL) -> str:
+    """``auto`` is ipc, which needs no network, where sockets can be shared."""
+    if name != "auto":
+        return name
+    return "ipc" if topology.shares_files else "tcp"
 
 
 def choose_network(named: str, transport: str, profile: Profile) -> str:
@@ -140,7 +168,7 @@ def choose_user(
             + (" (the image names no other user)" if settings.user == "image" else "")
             + ". Set user='auto' or a uid:gid, or allow_root=True if it must be."
         )
-    if caller.uid not in (0, chosen.uid):
+    if settings.topology.shares_files and caller.uid not in (0, chosen.uid):
         raise UserRefused(
             f"The kernel would run as uid {chosen.uid}, and this process (uid {caller.uid}) can "
             "hand over its connection file only to its own uid. Set user='auto'."

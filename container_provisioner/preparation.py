@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from . import workspace
 from .adoptable import AdoptableKernel
+from .command import CONNECTION_NAME, ENVIRONMENT_NAME
 from .definition import LaunchRequest, container_spec, write_accounts, write_files
 from .engine.base import Progress
 from .engine.calls import Engine
@@ -61,6 +62,7 @@ class Preparation:
             kernel_name=request.kernel_name,
             transport=settings.transport,
             network=settings.network,
+            address=settings.topology.address,
             on_server_exit=settings.on_server_exit,
             max_idle=settings.max_idle,
             server=request.server,
@@ -72,6 +74,13 @@ class Preparation:
     def write_files(self) -> None:
         """Raises `ConfigurationError` for a variable's name that no shell can set."""
         write_files(self.request, directory=self.directory, user=self.user)
+
+    def archive(self) -> bytes:
+        """What it reads from its private directory, for an engine that cannot mount that."""
+        resources = self.request.resource_dir if self.request.command.uses_resources else ""
+        return self.directory.archive(
+            self.user, CONNECTION_NAME, ENVIRONMENT_NAME, resources=resources
+        )
 
     def create_directory(self) -> None:
         """The private directory with everything in it. Raises `ConfigurationError` as above."""
@@ -94,7 +103,7 @@ async def prepare(
     place = workspace.choose_workspace(request.folder, settings, runtime=runtime_folder())
     workspace.check_mounts(
         (*settings.mounts, *([place.mount] if place.mount else [])),
-        engine_socket=engine.url.removeprefix("unix://"),
+        engine_socket=engine.url.removeprefix("unix://") if engine.is_local else "",
     )
     root = await prepare_root(engine, settings, request.command.argv, log, progress)
     user = choose_user(

@@ -21,7 +21,6 @@ from .connection import Endpoint, from_json, to_json
 from .container_process import ContainerProcess
 from .definition import LaunchRequest
 from .engine.calls import Engine
-from .engine.find import open_engine
 from .environment import NEVER, choose_environment
 from .errors import (
     ConfigurationError,
@@ -32,14 +31,12 @@ from .errors import (
 )
 from .exits import ExitStatus
 from .handle import KernelContainer
-from .launch_request import launch_request
+from .launch_request import connect_far, host_endpoint, launch_request
 from .launcher import launch
 from .ownership import Ownership
 from .policy import Settings
 from .spared_file import SparedFile
 from .stages import Reporter
-from .store import KernelDirectory
-from .transports import transport_named
 from .turns import turn
 
 # The provisioner that controls a kernel in this process, by kernel id.
@@ -76,7 +73,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Choose the transport, write the manager's connection file, select the environment.
 
-        Makes no engine call and nothing that would have to be undone.
+        Asks the engine nothing once it is known, and makes nothing that would have to be undone.
         """
         manager = self.parent
         if manager is None:
@@ -85,10 +82,8 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
             )
         await turn()
         try:
-            settings = self.settings()
-            sockets = KernelDirectory.of(self.kernel_id).sockets
-            transport = transport_named(settings.transport, network=settings.network)
-            endpoint = transport.host_endpoint(sockets)
+            settings = self.settings(await self._engine_url())
+            endpoint = host_endpoint(self.kernel_id, settings)
             # Ours before LocalProvisioner's: it refuses an address that is not local, such as the
             # one a first launch left in the manager, and would pick ports that others can take.
             manager.cache_ports = False
@@ -96,7 +91,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
             if self.facts is None and self._spared is None:
                 self._spared = SparedFile(manager)
             added = (kwargs.get("env") or os.environ).keys() - os.environ.keys()
-            kwargs = await super().pre_launch(**kwargs)
+            kwargs = await super().pre_launch(**{**kwargs, **connect_far(manager, settings)})
             manager._launch_args.pop("adopt_only", None)  # not for a restart later
             kwargs["env"] = choose_environment(
                 kwargs["env"],
@@ -190,8 +185,8 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         predecessor: KernelContainer | None,
         reporter: Reporter,
     ) -> None:
-        settings = self.settings()
-        engine = await self._open_engine(settings.engine, settings.engine_url)
+        engine = await self._open_engine(self.engine, self.engine_url)
+        settings = self.settings(engine.url)
         guarded = asyncio.ensure_future(self._ownership.guard(engine.url))
         try:
             if self._making_way is not None:
@@ -236,10 +231,11 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
 
     async def template(self, cmd: list[str], **kwargs: Any) -> tuple[LaunchRequest, Engine]:
         """What `launch_kernel` would do, for a warm pool to prepare. Undoes `pre_launch`."""
-        settings = self.settings()
+        engine = await self._open_engine(self.engine, self.engine_url)
+        settings = self.settings(engine.url)
         request = self._request(cmd, kwargs, settings)
         self._settle_file(taken=False)
-        return request, await self._open_engine(settings.engine, settings.engine_url)
+        return request, engine
 
     async def _adopt(self, engine: Engine, reporter: Reporter) -> None:
         if self.kernel_id in _in_control:
@@ -300,8 +296,13 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
     def _give_up(self) -> None:
         self._giving_up = asyncio.ensure_future(self.cleanup(restart=False))
 
-    async def _open_engine(self, choice: str, url: str) -> Engine:
-        return await open_engine(choice, url, log=self.log)
+    async def _engine_url(self) -> str:
+        try:
+            return (await self._open_engine(self.engine, self.engine_url)).url
+        except EngineError:
+            if self.facts is None:
+                raise
+            return self.facts.engine_url  # the launch says what is wrong
 
     async def shutdown_requested(self, restart: bool = False) -> None:
         """The kernel was sent a shutdown message: its end will be no surprise."""

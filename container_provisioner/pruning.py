@@ -24,7 +24,7 @@ from .engine.calls import Engine
 from .errors import ContainerGone, EngineError, KernelNotAdoptable
 from .guard import GuardUnavailable, ask_guard
 from .guard.settle import owner_of, settle
-from .internal_network import remove_internal_network
+from .internal_network import internal_network_name, remove_internal_network
 from .leftover_files import Files
 from .store import KernelDirectory, Offer, Offers, Place, lease_is_held, place_id
 
@@ -35,7 +35,7 @@ _WAITS = "it waits in a pool"
 class Leftover:
     """Something of this user's and this runtime directory's that nobody needs."""
 
-    kind: str  # "kernel", "warm container", "files", "image" or "network"
+    kind: str  # "kernel", "warm container", "files", "volume", "image" or "network"
     name: str  # a kernel's id, else its own name or path
     why: str
     size: int = 0  # bytes, where that is known without asking
@@ -67,7 +67,7 @@ async def find_forgotten(engine: Engine) -> list[Leftover]:
     return [
         leftover
         for leftover in await find_leftovers(engine)
-        if leftover.kind in ("kernel", "warm container", "files") and leftover.why != _WAITS
+        if leftover.kind not in ("image", "network") and leftover.why != _WAITS
     ]
 
 
@@ -75,8 +75,8 @@ async def prune(engine: Engine, log: logging.Logger) -> Pruning:
     """Remove what nobody needs; may be repeated, and done by several at once.
 
     That is: kernels whose owner has died and that are not to be kept, ended ones, whatever waits in
-    a warm pool (a keeper that lives makes others), files of kernels that are no more, images of
-    empty directories and the internal network when no container uses them.
+    a warm pool (a keeper that lives makes others), files and volumes of kernels that are no more,
+    images of empty directories and the internal network when no container uses them.
 
     Raises `EngineError` when the engine does not answer; what it refuses is in the outcome.
     """
@@ -146,6 +146,8 @@ class _Look:
     offers: list[Offer]
     containers: list[ContainerInfo]  # everybody's
     images: list[ImageInfo]
+    volumes: list[str]
+    network: str
     has_network: bool
 
     @classmethod
@@ -153,10 +155,12 @@ class _Look:
         # Files first: what is made between the two is missing in them, and nobody's leftover.
         files = await asyncio.to_thread(Files.now, engine.url)
         offers = await asyncio.to_thread(Offers().all)
-        containers, images, networks = await asyncio.gather(
+        network = internal_network_name(is_local=engine.is_local)
+        containers, images, volumes, networks = await asyncio.gather(
             engine.list_containers({labels.KERNEL_ID: None}),
             engine.list_images({labels.HOST_ENVIRONMENT: None}),
-            engine.networks(labels.INTERNAL_NETWORK),
+            engine.unused_volumes({labels.KERNEL_ID: None, labels.PLACE: place_id()}),
+            engine.networks(network),
         )
         return cls(
             engine=engine,
@@ -164,6 +168,8 @@ class _Look:
             offers=offers,
             containers=containers,
             images=images,
+            volumes=volumes,
+            network=network,
             has_network=any(labels.INTERNAL in network.labels for network in networks),
         )
 
@@ -189,6 +195,11 @@ class _Look:
             yield _Item(
                 leftover=Leftover(kind="files", name=str(path), why=why),
                 remove=partial(asyncio.to_thread, self.files.remove, path),
+            )
+        for name in self.volumes:
+            yield _Item(
+                leftover=Leftover(kind="volume", name=name, why="its container is gone"),
+                remove=partial(self.engine.remove_volume, name),
             )
         yield from self._shared([c for c in self.containers if c.id not in goes])
 
@@ -273,11 +284,9 @@ class _Look:
                     ),
                     remove=partial(self._remove_image, image.id, name),
                 )
-        if self.has_network and all(c.network != labels.INTERNAL_NETWORK for c in stay):
+        if self.has_network and all(c.network != self.network for c in stay):
             yield _Item(
-                leftover=Leftover(
-                    kind="network", name=labels.INTERNAL_NETWORK, why="no kernel is in it"
-                ),
+                leftover=Leftover(kind="network", name=self.network, why="no kernel is in it"),
                 remove=partial(remove_internal_network, self.engine),
             )
 

@@ -40,6 +40,10 @@ class Limits:
     log_size: int = 10 * 1024**2  # bytes of kernel output that the engine keeps
 
 
+# Newer than digests that stand in records; their defaults are what there was before.
+_SINCE_THEN = {"volumes": (), "published_on": "127.0.0.1"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ContainerSpec:
     """One container, whole. Compared by value; nothing in it is secret.
@@ -57,9 +61,11 @@ class ContainerSpec:
     user: str = "65534:65534"  # uid[:gid]; empty is the image's own
     mounts: tuple[Mount, ...] = ()
     directory: str = ""  # the kernel's private directory; mounts come from it and from elsewhere
+    volumes: tuple[str, ...] = ()  # each a directory on the engine's disk that goes with it
     tmpfs: tuple[Tmpfs, ...] = ()
     network: str = "none"
-    published_ports: tuple[int, ...] = ()  # on loopback, at ports the engine chooses
+    published_ports: tuple[int, ...] = ()  # at ports the engine chooses
+    published_on: str = "127.0.0.1"  # address of its host
     read_only: bool = True  # the root filesystem
     limits: Limits = Limits()
     gpus: str = ""
@@ -76,6 +82,9 @@ class ContainerSpec:
         fields = asdict(self)
         for name in ("name", "labels", "environment", "directory"):
             del fields[name]
+        for name, default in _SINCE_THEN.items():
+            if fields[name] == default:
+                del fields[name]
         for mount in fields["mounts"]:
             if self.directory and mount["source"].startswith(self.directory):
                 mount["source"] = "." + mount["source"].removeprefix(self.directory)

@@ -10,6 +10,7 @@ from jupyter_client.provisioning.factory import KernelProvisionerFactory
 
 from .definition import LaunchRequest
 from .engine.calls import Engine
+from .errors import ContainerProvisionerError
 from .provisioner import ContainerProvisioner
 
 
@@ -33,5 +34,8 @@ async def template(
 
     The manager is of no use afterwards. Raises `EngineError`, `ConfigurationError`, TraitError.
     """
-    command, arguments = await manager.pre_start_kernel(**options)
-    return await provisioner.template(command, **arguments)
+    try:
+        command, arguments = await manager.pre_start_kernel(**options)
+        return await provisioner.template(command, **arguments)
+    except ContainerProvisionerError as exc:
+        raise exc.about("") from exc.__cause__  # the kernel that it says is none

@@ -50,6 +50,12 @@ def choose_workspace(
         path = path.resolve()
     if settings.workspace == "none":
         return Workspace(cwd=HOME)
+    if not settings.topology.shares_files:
+        return Workspace(
+            cwd=HOME,
+            notice=f"The engine is on another host, where the notebook's folder {str(path)!r} is "
+            f"not: the kernel starts in {HOME}. Set workspace='none' to say that this is meant.",
+        )
     if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where we may not look
         raise WorkspaceError(f"The notebook's folder {str(path)!r} is not a directory.")
     real = path.resolve()
@@ -111,8 +117,19 @@ def check_access(mount: Mount, user: KernelUser) -> str:
 def check_mounts(mounts: Iterable[Mount], *, engine_socket: str) -> None:
     """Raises `WorkspaceError` for a source that does not exist, or that holds the engine's socket.
 
-    Whoever reaches that socket is root on this machine.
+    Whoever reaches that socket is root on this machine. `engine_socket` is empty for an engine on
+    another host: what exists there the engine will say, and only the usual sockets are known.
     """
+    if not engine_socket:
+        for mount in mounts:
+            holder = PurePosixPath(os.path.normpath(mount.source))
+            if any(
+                PurePosixPath(prefix + path).is_relative_to(holder)
+                for path in ENGINE_SOCKETS
+                for prefix in ("", "/var")
+            ):
+                raise WorkspaceError(_holds_socket(mount.source))
+        return
     sockets = [Path(path).resolve() for path in (engine_socket, *ENGINE_SOCKETS)]
     for mount in mounts:
         if not os.path.exists(mount.source):  # noqa: PTH110 - never raises
@@ -121,10 +138,14 @@ def check_mounts(mounts: Iterable[Mount], *, engine_socket: str) -> None:
             )
         source = Path(mount.source).resolve()
         if any(socket.exists() and socket.is_relative_to(source) for socket in sockets):
-            raise WorkspaceError(
-                f"{mount.source!r} holds the engine's socket and is not mounted: it would hand "
-                "the engine to the kernel, and with it this machine. Mount a folder below it."
-            )
+            raise WorkspaceError(_holds_socket(mount.source))
+
+
+def _holds_socket(source: str) -> str:
+    return (
+        f"{source!r} holds the engine's socket and is not mounted: it would hand the engine to the "
+        "kernel, and with it the engine's host. Mount a folder below it."
+    )
 
 
 def resolve(path: str, *, cwd: str, mounts: Iterable[Mount]) -> str | None:

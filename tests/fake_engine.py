@@ -99,6 +99,7 @@ class FakeEngine:
         self.registry: dict[str, ImageInfo] = {}  # what can be pulled
         self.address = "172.17.0.9"  # of every container that is in a network
         self.known_networks: list[tuple[NetworkInfo, str]] = []  # made here, with their bridge
+        self.volumes: dict[str, FakeContainer] = {}
         self._joined: dict[str, str] = {}  # a network's id, by container
         self.events_stall = False  # streams stay open and deliver nothing
         self.refuses_paused = False  # signals to a paused container, as Podman; Docker resumes it
@@ -165,6 +166,7 @@ class FakeEngine:
                 raise NameTaken(f"The container name {spec.name} is already in use")
             container = FakeContainer(spec=spec)
             self.containers[container.id] = container
+            self.volumes.update({uuid.uuid4().hex: container for _ in spec.volumes})
         return container.id
 
     @verb
@@ -291,6 +293,7 @@ class FakeEngine:
             found.send(signal.SIGKILL)
             assert found.state == "created" or found.ended.wait(30)
             with self.lock:
+                self.volumes = {n: c for n, c in self.volumes.items() if c is not found}
                 if self.containers.pop(found.id, None) is not None:
                     found.output.unlink()
                     found.errors.unlink()
@@ -315,9 +318,9 @@ class FakeEngine:
     def upload(self, container: str, path: str, archive: bytes) -> None:
         found = self.named(container)
         tmpfs = {tmpfs.target for tmpfs in found.spec.tmpfs} if found.runs else set()
-        if path not in {"/", "/tmp", *found.files, *tmpfs}:
+        if path not in {"/", "/tmp", *found.files, *tmpfs, *found.spec.volumes}:
             raise ContainerGone(f"Could not find {path} in container {container}")
-        if found.spec.read_only:
+        if found.spec.read_only and path not in found.spec.volumes:
             raise EngineError("container rootfs is marked read-only")
         with tarfile.open(fileobj=io.BytesIO(archive)) as members:
             for member in members:
@@ -404,15 +407,38 @@ class FakeEngine:
             self.images.pop(image, None)
 
     @verb
+    def unused_volumes(self, labels: Mapping[str, str | None]) -> list[str]:
+        return [
+            name
+            for name, owner in self.volumes.items()
+            if owner.id not in self.containers
+            and all(
+                key in owner.spec.labels and value in (None, owner.spec.labels[key])
+                for key, value in labels.items()
+            )
+        ]
+
+    @verb
+    def remove_volume(self, name: str) -> bool:
+        if name in self.volumes and self.volumes[name].id in self.containers:
+            return False
+        self.volumes.pop(name, None)
+        return True
+
+    @verb
     def networks(self, name: str) -> list[NetworkInfo]:
         return [network for network, _ in self.known_networks if network.name == name]
 
     @verb
-    def create_network(self, name: str, *, bridge: str, labels: Mapping[str, str]) -> None:
+    def create_network(
+        self, name: str, *, bridge: str, internal: bool, labels: Mapping[str, str]
+    ) -> None:
         with self.lock:
             if any(name == other.name or bridge == on for other, on in self.known_networks):
                 raise NameTaken(f"network with name {name} already exists")
-            made = NetworkInfo(id=uuid.uuid4().hex, name=name, internal=True, labels=dict(labels))
+            made = NetworkInfo(
+                id=uuid.uuid4().hex, name=name, internal=internal, labels=dict(labels)
+            )
             self.known_networks.append((made, bridge))
 
     @verb

@@ -3,52 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from jupyter_client.multikernelmanager import AsyncMultiKernelManager, MultiKernelManager
+from jupyter_client.multikernelmanager import MultiKernelManager
 
 from container_provisioner.store import runtime_folder
 
-from .conftest import Kernel, WriteKernelspec
+from .conftest import WriteKernelspec
 from .ends import end_of, left_below
 from .owners import StartOwner, assert_controlled, start_owner_fixture  # noqa: F401 - a fixture
+from .successor import Successor, successor_fixture  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.docker
 
 TCP = {"profile": "dev", "transport": "tcp"}
 CURVE = {"transport_encryption": "required"}
 COUNT = "import time\nfor n in range(10**6): print(n, flush=True); time.sleep(0.1)"
-
-
-class Successor:
-    """A process that has managers, and none of the kernels yet."""
-
-    def __init__(self) -> None:
-        self.managers = AsyncMultiKernelManager(connection_dir=str(runtime_folder()))
-        self._adopted: list[Kernel] = []
-
-    async def adopt(self, kernel_id: str, **launch: Any) -> Kernel:
-        await self.managers.start_kernel(kernel_id=kernel_id, kernel_name="contained", **launch)
-        manager: Any = self.managers.get_kernel(kernel_id)
-        client = manager.client()
-        client.start_channels()
-        self._adopted.append(Kernel(manager, client))
-        return self._adopted[-1]
-
-    async def close(self) -> None:
-        for kernel in self._adopted:
-            kernel.client.stop_channels()
-        await self.managers.shutdown_all(now=True)
-
-
-@pytest.fixture
-async def successor(runtime_dir: Path) -> AsyncIterator[Successor]:
-    successor = Successor()
-    yield successor
-    await successor.close()
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ async def test_ctrl_c_during_the_check_leaves_nothing(
         (["--set", "cpu_limit=many"], "'--set': cpu_limit has to be a number, 0 or more"),
         (["--set", "gpu=all"], "no setting 'gpu'. Did you mean 'gpus'?"),
         (["--set", "cpu=2"], "no setting 'cpu'. Did you mean 'cpu_limit'?"),
-        (["--set", "such=1"], "There are: allow_root, cpu_limit, "),
+        (["--set", "such=1"], "There are: allow_plaintext, allow_root, "),
         (["--set", "gpus=1", "--set", "gpus=2"], "gpus is given twice"),
         (["--set", "memory_limit=1g", "--memory", "2g"], "by --set and by an option of its own"),
         (["--set", "env=TOKEN=secret"], 'env has to be a mapping, written as JSON: {"NAME"'),

@@ -19,6 +19,8 @@ TRAITS: dict[str, tuple[Any, Any, str, Any]] = {
     "image": ("", "kernel:1", "kernel:1", "kernel:2"),
     "engine": ("auto", "docker", "docker", "podman"),
     "engine_url": ("", "unix:///x", "unix:///x", "unix:///y"),
+    "engine_host": ("", "10.0.0.2", "10.0.0.2", "engine.example"),
+    "allow_plaintext": (False, True, "true", False),
     "profile": ("sandbox", "dev", "dev", "sandbox"),
     "transport": ("auto", "tcp", "tcp", "ipc"),
     "network": ("", "bridge", "bridge", "mine"),
@@ -175,6 +177,7 @@ def test_every_trait_reaches_the_settings() -> None:
         image="kernel:1",
         engine="docker",
         engine_url="unix:///x",
+        allow_plaintext=True,
         profile="dev",
         transport="tcp",
         network="bridge",
@@ -201,3 +204,18 @@ def test_every_trait_reaches_the_settings() -> None:
         start_timeout=0.5,
         extra_create_options={"HostConfig": {"Ulimits": [{"Name": "nofile"}]}},
     )
+
+
+def test_an_engine_on_another_host_changes_what_is_chosen() -> None:
+    """Where paths are not shared, nothing of this host's is mounted and no socket."""
+    provisioner = ContainerProvisioner(image="kernel:1")
+    here = provisioner.settings("unix:///x")
+    there = provisioner.settings("tcp://10.0.0.2:2376?tls=/c")
+    assert (here.transport, here.network, here.topology.address) == ("ipc", "none", "")
+    assert (there.transport, there.network, there.topology.address) == (
+        *("tcp", "internal"),
+        "10.0.0.2",
+    )
+    named = ContainerProvisioner(image="kernel:1", engine_host="jump.example")
+    assert named.settings("ssh://me@10.0.0.2").topology.address == "jump.example"
+    assert named.settings("unix:///x").topology == here.topology

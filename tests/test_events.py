@@ -32,7 +32,7 @@ from .ends import until
 from .owners import StartOwner, start_owner_fixture  # noqa: F401 - a fixture
 from .registry import Registry, noise
 from .server_process import SILENCE, TIMEOUT, TOKEN, Server, jupyter_server
-from .test_adoption import Successor, successor  # noqa: F401 - a fixture
+from .successor import Successor, successor_fixture  # noqa: F401 - a fixture
 from .test_deaths import ALLOCATE
 
 
@@ -168,7 +168,7 @@ def test_a_kernel_that_cannot_start(server: Server, events: Subscriber):
 async def test_a_kernel_that_is_taken_over(
     kernelspec: WriteKernelspec,
     start_owner: StartOwner,
-    successor: Successor,  # noqa: F811 - the fixture
+    successor: Successor,
 ):
     """F4: a server's own front ends come too late to see it; observers in its process do not."""
     kernelspec(on_server_exit="keep")

@@ -15,11 +15,11 @@ PACKAGE = Path(container_provisioner.__file__).parent
 # From top to bottom, and from left to right: a module imports only what stands before it.
 LAYERS = [
     ["errors", "labels", "exits"],
-    ["spec", "policy", "command", "connection", "environment", "workspace"],
+    ["topology", "spec", "policy", "command", "connection", "environment", "workspace"],
     ["engine", "transports", "store"],
     [
-        *("host_environment", "pulling", "stages"),
-        *("image", "root", "handle", "definition", "naming", "internal_network"),
+        *("host_environment", "pulling", "stages", "internal_network"),
+        *("image", "root", "handle", "definition", "naming"),
     ],
     ["adoptable", "greeting", "adoption", "guard", "ownership"],
     [
@@ -56,7 +56,7 @@ LIBRARIES = {
     },
     "jupyter_core": {"store", "attached", "kernelspecs", "diagnosis"},
     "jupyter_server": {"server"},
-    "zmq": {"greeting", "guard"},
+    "zmq": {"greeting", "guard", "launch_request"},
     "asyncinotify": {"transports"},
     "packaging": {"diagnosis"},
     "click": {"cli"},

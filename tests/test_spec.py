@@ -34,6 +34,8 @@ OTHER: dict[str, Any] = {
     "tmpfs": (replace(TMPFS, uid=5),),
     "network": "bridge",
     "published_ports": (1,),
+    "published_on": "0.0.0.0",
+    "volumes": ("/v",),
     "read_only": False,
     "limits": Limits(memory=1),
     "gpus": "all",

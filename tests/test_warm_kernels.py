@@ -22,7 +22,7 @@ from .conftest import IMAGE
 from .ends import left_below, until
 from .owners import StartOwner, assert_controlled, start_owner_fixture  # noqa: F401 - a fixture
 from .pools import OpenPool, is_warm, warm_pool_fixture  # noqa: F401 - a fixture
-from .test_adoption import Successor, successor  # noqa: F401 - a fixture
+from .successor import Successor, successor_fixture  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.docker
 
@@ -171,7 +171,7 @@ async def test_a_kept_kernel_is_taken_over_whole(
     warm_pool: OpenPool,
     docker_client: docker.DockerClient,
     start_owner: StartOwner,
-    successor: Successor,  # noqa: F811 - the fixture
+    successor: Successor,
     folder: Path,
     runtime_dir: Path,
     stanza: dict[str, Any],

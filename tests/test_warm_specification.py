@@ -16,6 +16,7 @@ from container_provisioner.preparation import Preparation
 from container_provisioner.root import RootFilesystem
 from container_provisioner.spec import Limits, Mount
 from container_provisioner.store import KernelDirectory
+from container_provisioner.topology import Topology
 from container_provisioner.transports import IpcTransport, TcpTransport
 from container_provisioner.warm.specification import (
     can_be_warm,
@@ -104,6 +105,7 @@ MATTERS: dict[str, dict[str, Any]] = {
     "kernel that encrypts": {"connection_info": {"key": b"a", "curve_secretkey": b"b"}},
 }
 SETTINGS_THAT_MATTER: dict[str, Any] = {
+    "topology": Topology(shares_files=False, address="10.0.0.2"),
     "transport": "network",
     "network": "bridge",
     "read_only": False,
@@ -125,6 +127,7 @@ SETTINGS_THAT_DO_NOT: dict[str, Any] = {
     "profile": "dev",
     "workspace_named": True,
     "allow_root": True,
+    "allow_plaintext": True,
     # Of how it is come by, and what is done with it later.
     "restart_mode": "recreate",
     "warm_pool_size": 7,

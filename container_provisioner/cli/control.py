@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import signal
 import time
+from dataclasses import replace
 from queue import Empty
 from typing import Any
 
@@ -27,7 +28,6 @@ from ..errors import ContainerGone, EngineError, KernelDied, KernelNotAdoptable,
 from ..internal_network import remove_internal_network
 from ..policy import INTERNAL
 from ..store import KernelDirectory, RecordStore, lease_facts, lease_is_held
-from ..transports import transport_named
 from .kernels import ListedKernel, check_runs
 from .servers import UnknownKernel, server_of
 
@@ -190,6 +190,7 @@ async def connection_info(engine: Engine, kernel: ListedKernel) -> Any:
         record = rebuild_record(found)
     facts = AdoptableKernel.from_json(record)
     info = from_json(record.get("connection_info"))
-    transport = transport_named(facts.transport or info["transport"], network=facts.network)
+    if not facts.transport:  # as schema 1 had it
+        facts = replace(facts, transport=info["transport"])
     # An engine may have given it other ports since.
-    return {**info, **transport.resolve(facts.directory.sockets, found).as_fields()}
+    return {**info, **facts.channels().resolve(facts.directory.sockets, found).as_fields()}

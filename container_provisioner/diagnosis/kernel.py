@@ -14,6 +14,7 @@ from ..errors import ConfigurationError, ContainerProvisionerError
 from ..exits import format_size
 from ..kernelspecs import PROVISIONER, Trial, trial, trial_manager
 from ..policy import INTERNAL, Settings
+from ..topology import topology_of
 from .finding import Finding
 
 # Code that writes two files, by the language that a kernelspec names.
@@ -25,12 +26,13 @@ _WRITES = {
 _SECONDS = 30.0
 
 
-async def examine_kernel(kernel_name: str = "") -> AsyncIterator[Finding]:
-    """Of that kernelspec; without a name, of this host's Python with the settings of `environ`.
+async def examine_kernel(kernel_name: str, engine_url: str) -> AsyncIterator[Finding]:
+    """Of that kernelspec; for an empty name, of this host's Python with the settings of the
+    environment. `engine_url` is the engine that is used where the kernelspec names none.
 
     Its ``workspace`` is read-write here, whatever the kernelspec says, so that it can be seen whose
-    files the kernel writes. Raises `NoSuchKernel`, and `ConfigurationError` for a kernelspec of
-    another provisioner. Nothing is left.
+    files the kernel writes; but on another host there is none. Raises `NoSuchKernel`, and
+    `ConfigurationError` for a kernelspec of another provisioner. Nothing is left.
     """
     kernel = trial_manager(kernel_name or NATIVE_KERNEL_NAME)
     spec: Any = kernel.kernel_spec
@@ -41,8 +43,12 @@ async def examine_kernel(kernel_name: str = "") -> AsyncIterator[Finding]:
             "kernels do not run in containers. 'jupyter container-kernel install' wraps it."
         )
     config = stanza.get("config", {}) if kernel_name else {}
+    if not kernel_name and not topology_of(engine_url).shares_files:
+        yield _not_there()
+        return
     try:
-        settings = ContainerSettings(**config).settings()
+        given = ContainerSettings(**config)
+        settings = given.settings(given.engine_url or engine_url)
     except (TraitError, ConfigurationError) as exc:
         yield Finding(
             subject="settings",
@@ -55,16 +61,27 @@ async def examine_kernel(kernel_name: str = "") -> AsyncIterator[Finding]:
         return
     for finding in _policy(settings):
         yield finding
-    config = {**config, "workspace": "rw", "on_server_exit": "stop"}
+    is_here = settings.topology.shares_files
+    workspace = "rw" if is_here else "none"
+    config = {**config, "workspace": workspace, "on_server_exit": "stop"}
     spec.metadata["kernel_provisioner"] = {"provisioner_name": PROVISIONER, "config": config}
     try:
         async with trial(kernel, settings.start_timeout) as tried:
             for finding in _answer(tried, settings):
                 yield finding
-            async for finding in _files(tried, spec.language.lower()):
+            async for finding in _files(tried, spec.language.lower(), is_here=is_here):
                 yield finding
     except ContainerProvisionerError as exc:
         yield Finding(subject="kernel", outcome="problem", says=str(exc))
+
+
+def _not_there() -> Finding:
+    return Finding(
+        subject="kernel",
+        outcome="note",
+        says="none was tried: the engine is on another host, where this one's Python is not",
+        cure="'jupyter container-kernel install IMAGE', and 'doctor' with the kernelspec it makes.",
+    )
 
 
 def _policy(settings: Settings) -> Iterator[Finding]:
@@ -105,8 +122,11 @@ def _policy(settings: Settings) -> Iterator[Finding]:
 
 def _answer(tried: Trial, settings: Settings) -> Iterator[Finding]:
     facts = tried.facts
-    why = "as the settings say" if settings.transport != "ipc" else "the engine is on this host"
-    yield Finding(subject="transport", outcome="ok", says=f"{facts.transport or 'ipc'}: {why}")
+    yield Finding(
+        subject="transport",
+        outcome="ok",
+        says=f"{facts.transport or 'ipc'}: {_why(tried, settings)}",
+    )
     language = tried.info.get("language_info", {})
     yield Finding(
         subject="kernel",
@@ -116,7 +136,14 @@ def _answer(tried: Trial, settings: Settings) -> Iterator[Finding]:
     )
 
 
-async def _files(tried: Trial, language: str) -> AsyncIterator[Finding]:
+def _why(tried: Trial, settings: Settings) -> str:
+    if not settings.topology.shares_files:
+        encrypted = "encrypted" if tried.is_encrypted else "not encrypted (allow_plaintext)"
+        return f"the engine is on another host, found at {tried.facts.address}; {encrypted}"
+    return "as the settings say" if settings.transport != "ipc" else "the engine is on this host"
+
+
+async def _files(tried: Trial, language: str, *, is_here: bool) -> AsyncIterator[Finding]:
     """Whose a file is that the kernel writes, and whether its home takes one."""
     if language not in _WRITES:
         yield Finding(
@@ -127,7 +154,9 @@ async def _files(tried: Trial, language: str) -> AsyncIterator[Finding]:
         )
         return
     into_folder, into_home = _WRITES[language]
-    if words := await _refusal(tried, into_folder):
+    if not is_here:
+        pass
+    elif words := await _refusal(tried, into_folder):
         yield Finding(
             subject="files",
             outcome="problem",

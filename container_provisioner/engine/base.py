@@ -330,16 +330,28 @@ class ContainerEngine(Protocol):
         """Those of exactly that name; an engine may have several."""
         ...
 
-    def create_network(self, name: str, *, bridge: str, labels: Mapping[str, str]) -> None:
-        """Make one that has no way out, and on which containers cannot reach each other.
+    def create_network(
+        self, name: str, *, bridge: str, internal: bool, labels: Mapping[str, str]
+    ) -> None:
+        """Make one on which containers cannot reach each other.
 
-        `bridge` is its interface on the engine's host. Raises `NameTaken` when there is one of
-        that name or with that bridge; of several callers at once one succeeds.
+        `internal`: it has no way out, and no ports of it can be published. Else packets get out,
+        and are not answered: they come from the container's own address. `bridge` is its
+        interface on the engine's host. Raises `NameTaken` when there is one of that name or with
+        that bridge; of several callers at once one succeeds.
         """
         ...
 
     def remove_network(self, name: str) -> bool:
         """True when it is gone; False, and it stays, while a container of any state joins it."""
+        ...
+
+    def unused_volumes(self, labels: Mapping[str, str | None]) -> list[str]:
+        """Names of volumes with these labels that no container has; None is any value."""
+        ...
+
+    def remove_volume(self, name: str) -> bool:
+        """True when it is gone; False, and it stays, while a container has it."""
         ...
 
     def close(self) -> None:

@@ -176,12 +176,22 @@ class Engine:
     async def networks(self, name: str) -> list[NetworkInfo]:
         return await self._call(_repeatable(self.adapter.networks), name)
 
-    async def create_network(self, name: str, *, bridge: str, labels: Mapping[str, str]) -> None:
-        create = partial(self.adapter.create_network, bridge=bridge, labels=labels)
+    async def create_network(
+        self, name: str, *, bridge: str, internal: bool, labels: Mapping[str, str]
+    ) -> None:
+        create = partial(
+            self.adapter.create_network, bridge=bridge, internal=internal, labels=labels
+        )
         await self._call(create, name)
 
     async def remove_network(self, name: str) -> bool:
         return await self._call(_repeatable(self.adapter.remove_network), name)
+
+    async def unused_volumes(self, labels: Mapping[str, str | None]) -> list[str]:
+        return await self._call(_repeatable(self.adapter.unused_volumes), labels)
+
+    async def remove_volume(self, name: str) -> bool:
+        return await self._call(_repeatable(self.adapter.remove_volume), name)
 
     async def list_images(self, labels: Mapping[str, str | None]) -> list[ImageInfo]:
         return await self._call(_repeatable(self.adapter.list_images), labels)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..labels import INTERNAL_NETWORK
+from ..labels import INTERNAL_NETWORK, PUBLISHED_NETWORK
 from ..spec import ContainerSpec, Tmpfs
 
 # What the package answers for. A stanza that could set these could undo the sandbox, or make us
@@ -83,10 +83,19 @@ def create_body(spec: ContainerSpec) -> dict[str, Any]:
                     "BindOptions": {"Propagation": "rprivate"},
                 }
                 for mount in spec.mounts
+            ]
+            + [
+                {
+                    "Type": "volume",
+                    "Target": target,
+                    # The labels are for when somebody removes the container and forgets these.
+                    "VolumeOptions": {"NoCopy": True, "Labels": dict(spec.labels)},
+                }
+                for target in spec.volumes
             ],
             "Tmpfs": {tmpfs.target: _tmpfs_options(tmpfs) for tmpfs in spec.tmpfs},
             "PortBindings": {
-                f"{port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]
+                f"{port}/tcp": [{"HostIp": spec.published_on, "HostPort": ""}]
                 for port in spec.published_ports
             },
             "Memory": limits.memory or 0,
@@ -100,7 +109,7 @@ def create_body(spec: ContainerSpec) -> dict[str, Any]:
             },
         },
     }
-    if spec.network == INTERNAL_NETWORK:
+    if spec.network in (INTERNAL_NETWORK, PUBLISHED_NETWORK):
         # Docker before 26 asks the host's resolver for names that it does not know, on internal
         # networks too (CVE-2024-29018); nobody answers here. And then a lookup takes not ten
         # seconds to fail, but one.

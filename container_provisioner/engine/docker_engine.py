@@ -24,6 +24,7 @@ from ..errors import (
     PullFailed,
 )
 from ..spec import ContainerSpec
+from .address import client_options
 from .answers import container_info, container_usage, listed_exit_code, pull_step
 from .base import (
     BuildRequest,
@@ -43,6 +44,8 @@ from .docker_errors import engine_errors
 from .docker_execution import DockerExecution
 from .docker_networks import DockerNetworks
 from .docker_output import open_output
+from .docker_volumes import DockerVolumes
+from .ssh_tunnel import SshTunnel
 
 # Connections kept open. More than the threads of `calls.Engine`, so that none is thrown away.
 MAX_CONNECTIONS = 48
@@ -58,32 +61,47 @@ CONTACT_SECONDS = 20.0
 _NOT_RUNNING = ("is not running", "is not paused", "can only kill running", "can only pause")
 
 
-class DockerEngine(DockerNetworks):
+class _Client(docker.APIClient):
+    """Takes nothing from the environment that is meant for other servers: a variable such as
+    ``REQUESTS_CA_BUNDLE`` would take the place of the engine's own authority."""
+
+    def merge_environment_settings(
+        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+    ) -> Any:
+        self.trust_env = False
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+
+class DockerEngine(DockerNetworks, DockerVolumes):
     """One engine at one URL. Thread-safe: the SDK's session keeps a connection per call.
 
     `timeout` is the deadline of every call but pulls and events, in seconds. `url` is what
-    ``DOCKER_HOST`` takes. Nothing is connected before the first call.
+    ``DOCKER_HOST`` takes, with the folder of certificates (see `address`). Nothing is connected
+    before the first call.
     """
 
     def __init__(self, url: str, *, timeout: float = 60) -> None:
         self.url = url
         self.is_local = url.startswith("unix://")
         self._timeout = timeout
+        self._tunnel = SshTunnel(url) if url.startswith("ssh://") else None
         self._api: Any = None  # APIClient, whose stubs know half of what we use
+        self._place = url  # where the SDK's client connects to
         self._connecting = threading.Lock()
 
     @property
     def _client(self) -> Any:
         with self._connecting:
-            if self._api is None:
-                self._api = self._connect()
+            place = self._tunnel.open() if self._tunnel is not None else self.url
+            if self._api is None or place != self._place:
+                self._api, self._place = self._connect(), place
             return self._api
 
     def _connect(self) -> Any:
         pinned = os.environ.get("DOCKER_API_VERSION")
         with engine_errors(doing=f"Connecting to {self.url}"):
-            client: Any = docker.APIClient(
-                base_url=self.url,
+            client: Any = _Client(
+                **client_options(self._tunnel.open() if self._tunnel is not None else self.url),
                 version=pinned or "auto",  # which asks for it
                 timeout=cast(int, min(self._timeout, CONTACT_SECONDS)),
                 max_pool_size=MAX_CONNECTIONS,
@@ -321,6 +339,8 @@ class DockerEngine(DockerNetworks):
         client, self._api = self._api, None
         if client is not None:
             client.close()
+        if self._tunnel is not None:
+            self._tunnel.close()
 
 
 class _DockerEvents:

@@ -35,15 +35,21 @@ class DockerNetworks:
             if item["Name"] == name
         ]
 
-    def create_network(self, name: str, *, bridge: str, labels: Mapping[str, str]) -> None:
+    def create_network(
+        self, name: str, *, bridge: str, internal: bool, labels: Mapping[str, str]
+    ) -> None:
         client = self._client
         try:
             with engine_errors(doing=f"Creating network {name}"):
                 client.create_network(
                     name,
                     driver="bridge",
-                    options={f"{_BRIDGE}.name": bridge, f"{_BRIDGE}.enable_icc": "false"},
-                    internal=True,
+                    options={
+                        f"{_BRIDGE}.name": bridge,
+                        f"{_BRIDGE}.enable_icc": "false",
+                        f"{_BRIDGE}.enable_ip_masquerade": "false",
+                    },
+                    internal=internal,
                     check_duplicate=True,
                     labels=dict(labels),
                 )

@@ -9,14 +9,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from ..errors import ConfigurationError, EngineNotFound, EngineUnavailable
+from ..errors import EngineNotFound, EngineUnavailable
+from .address import check_url, from_context, from_environment, is_encrypted, usual_sockets
 from .base import ContainerEngine
 from .calls import Engine
 from .docker_engine import DockerEngine
 
 _log = logging.getLogger(__name__)
 
-DOCKER_SOCKET = "/var/run/docker.sock"
 PODMAN_SOCKET = "podman/podman.sock"  # below /run, or below XDG_RUNTIME_DIR without root
 
 WAITING_SECONDS = 3.0  # for an engine that does not answer, until somebody is told
@@ -31,16 +31,19 @@ os.register_at_fork(after_in_child=_engines.clear)
 def candidates(choice: str, url: str, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """URLs to try, in order, each with what names it.
 
-    `choice` is auto, docker or podman; a `url` is the only candidate.
+    `choice` is auto, docker or podman; a `url` is the only candidate. Docker is looked for as its
+    own command does: what the environment or the current context names is the only one of it.
     """
     if url:
         yield url, "engine_url"
         return
     if choice in ("auto", "docker"):
-        if named := environ.get("DOCKER_HOST"):
+        if named := from_environment(environ):
             yield named, "DOCKER_HOST"
+        elif context := from_context(environ):
+            yield context[0], f"docker context {context[1]}"
         else:
-            yield f"unix://{DOCKER_SOCKET}", "Docker's usual socket"
+            yield from usual_sockets(environ, Path.home())
     if choice in ("auto", "podman"):
         if "CONTAINER_HOST" in environ:
             yield environ["CONTAINER_HOST"], "CONTAINER_HOST"
@@ -64,7 +67,7 @@ async def open_engine(
     """
     tried: list[tuple[str, str]] = []
     for place, _ in candidates(choice, url, environ):
-        _check_url(place)
+        check_url(place)
         engine = _engines.get(place)
         if engine is None:
             engine = Engine(adapter(place))
@@ -84,6 +87,12 @@ async def open_engine(
             if (first := _engines.setdefault(place, engine)) is not engine:
                 engine.close()  # somebody else opened it meanwhile
                 engine = first
+            elif log is not None and not is_encrypted(place):
+                log.warning(
+                    "The engine at %s is spoken to without encryption: whoever is on the way can "
+                    "read kernels' keys, and start containers there. Use TLS, or ssh://.",
+                    place,
+                )
         if log is not None:
             engine.watcher.log = log
         return engine
@@ -96,14 +105,6 @@ def close_engines() -> None:
         _engines.popitem()[1].close()
 
 
-def _check_url(url: str) -> None:
-    if not url.startswith("unix://"):
-        raise ConfigurationError(
-            f"engine_url {url!r}: only engines on this host are supported, "
-            "by a URL such as unix:///var/run/docker.sock."
-        )
-
-
 def _reason(exc: BaseException) -> str:
     words = str(exc)
     if timeout := _TIMEOUT.search(words):
@@ -111,4 +112,6 @@ def _reason(exc: BaseException) -> str:
     for sign in ("Permission denied", "No such file or directory", "Connection refused"):
         if sign in words:
             return sign.lower()
+    if "CERTIFICATE_VERIFY_FAILED" in words:
+        return "its certificate is not of the authority in ca.pem, or not for this host"
     return words.rpartition("(")[2].rstrip(")") or words

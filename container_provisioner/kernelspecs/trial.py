@@ -33,6 +33,7 @@ class Trial:
     facts: AdoptableKernel
     folder: Path  # the notebook's, which is empty
     seconds: float  # from the request for a kernel to its answer
+    is_encrypted: bool
 
 
 def trial_manager(name: str, specs: KernelSpecManager | None = None) -> AsyncKernelManager:
@@ -70,6 +71,7 @@ async def trial(kernel: AsyncKernelManager, timeout: float) -> AsyncIterator[Tri
                 facts=cast(Any, kernel.provisioner).facts,
                 folder=folder,
                 seconds=time.monotonic() - began,
+                is_encrypted=kernel.curve_secretkey is not None,
             )
         finally:
             if client is not None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
+import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -109,6 +112,17 @@ class KernelDirectory:
             self._give(new, user)
         new.replace(self.path / name)
 
+    def archive(self, user: KernelUser, *names: str, resources: str = "") -> bytes:
+        """A tar archive of these files of it, readable for that user only; and of the folder
+        `resources` of this host, readable for all, as such."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for name in names:
+                tar.add(self.path / name, name, filter=partial(_given, user=user, mode=0o600))
+            if resources:
+                tar.add(resources, "resources", filter=_readable)
+        return archive.getvalue()
+
     def open_sockets(self, user: KernelUser) -> None:
         """Let the kernel make its sockets, and remove those of an earlier run.
 
@@ -157,6 +171,18 @@ class KernelDirectory:
     def _give(path: Path, user: KernelUser) -> None:
         if os.getuid() == 0:
             os.chown(path, user.uid, user.gid, follow_symlinks=False)
+
+
+def _given(member: tarfile.TarInfo, *, user: KernelUser, mode: int) -> tarfile.TarInfo:
+    member.uid, member.gid, member.uname, member.gname = user.uid, user.gid, "", ""
+    member.mode = mode
+    return member
+
+
+def _readable(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    if not (member.isdir() or member.isfile()):
+        return None
+    return _given(member, user=KernelUser(0, 0), mode=0o755 if member.isdir() else 0o644)
 
 
 def _remove_tree(path: Path) -> None:

@@ -12,14 +12,16 @@ from .tcp import TcpTransport
 __all__ = ["Transport", "transport_named"]
 
 
-def transport_named(name: str, *, network: str) -> Transport:
+def transport_named(name: str, *, network: str, address: str = "") -> Transport:
     """The transport of that name: ``ipc``, ``tcp`` or ``network``.
 
-    The engine publishes no ports of the network ``internal`` on its host, which reaches the
-    containers themselves.
+    `address` is the engine's host's, empty for this one. That publishes no ports of the network
+    ``internal``, and reaches the containers themselves.
     """
     if name == "ipc":
         return IpcTransport()
+    if address:
+        return TcpTransport(address)
     if network == INTERNAL:
         return NetworkTransport(labels.INTERNAL_NETWORK)
     return TcpTransport() if name == "tcp" else NetworkTransport(network)

@@ -16,6 +16,7 @@ class Transport(Protocol):
     """Decides both ends of the five channels. Holds nothing: the kernel's directory does."""
 
     published_ports: tuple[int, ...]
+    published_on: str  # the address of the engine's host that they are published on
 
     def host_endpoint(self, sockets: Path) -> Endpoint:
         """What the manager is told before the launch; `resolve` may correct it."""

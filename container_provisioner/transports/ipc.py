@@ -22,6 +22,7 @@ class IpcTransport:
     """The default. The directory is mounted into the container, and both ends meet in it."""
 
     published_ports: tuple[int, ...] = ()
+    published_on = ""
 
     def host_endpoint(self, sockets: Path) -> Endpoint:
         return Endpoint(transport="ipc", ip=str(sockets / SOCKET_PREFIX), ports=IPC_PORTS)

@@ -16,6 +16,7 @@ class NetworkTransport(TcpTransport):
     published_ports: tuple[int, ...] = ()
 
     def __init__(self, network: str) -> None:
+        super().__init__()
         self.network = network
 
     def resolve(self, sockets: Path, info: ContainerInfo) -> Endpoint:

@@ -1,4 +1,5 @@
-"""Fixed ports inside, ports that the engine chose on the host's loopback outside.
+"""Fixed ports inside, outside ports that the engine chose: on its host's loopback, or, where that
+is another host than this one, on all its addresses.
 
 The engine chooses when the container starts, so nobody else can take a port in between; they are
 read back then, and again after every restart, because they change.
@@ -26,9 +27,17 @@ LOOK_SECONDS = 0.01  # between two connections to a port where nobody answers ye
 
 
 class TcpTransport:
-    """For kernels that do not speak ipc. Needs a network with a way to the host."""
+    """For kernels that do not speak ipc, and for engines on other hosts.
+
+    Needs a network with a way to the engine's host. `address` is that host's, empty for this one.
+    """
 
     published_ports: tuple[int, ...] = tuple(TCP_PORTS.values())
+
+    def __init__(self, address: str = "") -> None:
+        self.address = address or LOOPBACK
+        # Which of its addresses is the one that we know it by, only that host could say.
+        self.published_on = ANY if address else LOOPBACK
 
     def host_endpoint(self, sockets: Path) -> Endpoint:
         return Endpoint(transport="tcp", ip=LOOPBACK, ports=TCP_PORTS)
@@ -41,10 +50,10 @@ class TcpTransport:
         if missing:
             raise EngineError(
                 f"Container {info.id[:12]} publishes no port for {missing}. Its network has no way "
-                "to this host; set network='bridge', or transport='network'."
+                "to its host; set network='bridge', or transport='network'."
             )
         ports = {name: info.published[port][1] for name, port in TCP_PORTS.items()}
-        return Endpoint(transport="tcp", ip=LOOPBACK, ports=ports)
+        return Endpoint(transport="tcp", ip=self.address, ports=ports)
 
     async def until_listening(self, endpoint: Endpoint) -> None:
         for port in endpoint.ports.values():

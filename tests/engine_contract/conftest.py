@@ -98,6 +98,16 @@ def pause(engine: ContainerEngine, container: str) -> None:
         engine._client.pause(container)  # type: ignore[attr-defined]
 
 
+def remove_without_volumes(engine: ContainerEngine, container: str) -> None:
+    """As somebody does who says ``docker rm -f``."""
+    if isinstance(engine, FakeEngine):
+        volumes = dict(engine.volumes)
+        engine.remove(container)
+        engine.volumes = volumes
+    else:
+        engine._client.remove_container(container, force=True)  # type: ignore[attr-defined]
+
+
 def in_state(engine: ContainerEngine, create: Make, spec: ContainerSpec, state: str) -> str:
     """A container that is ``created``, ``running``, ``paused`` or ``exited``."""
     container = create(shell(spec, "exit 3") if state == "exited" else spec)

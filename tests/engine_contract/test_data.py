@@ -27,7 +27,7 @@ from container_provisioner.errors import (
 )
 from container_provisioner.spec import ContainerSpec, Limits, Mount, Tmpfs
 
-from .conftest import Make, archive, downloaded, ended, shell, wait
+from .conftest import Make, archive, downloaded, ended, remove_without_volumes, shell, wait
 
 # -- lists -------------------------------------------------------------------------------------
 
@@ -92,6 +92,36 @@ def test_an_upload_keeps_owner_and_mode(
     with pytest.raises(ArchiveTooLarge, match=path):
         engine.download(container, path, 100)
     assert len(engine.download(container, path, 2**20)) <= 2**20
+
+
+def test_a_volume_takes_an_upload_below_a_read_only_root(
+    engine: ContainerEngine, spec: ContainerSpec, create: Make
+):
+    """F38: before the start too, and again while it runs. This is how a kernel on another host
+    gets its files."""
+    container = create(replace(spec, volumes=("/volume",)))
+    for start in (None, engine.start):
+        if start is not None:
+            start(container)
+        engine.upload(container, "/volume", archive("file"))
+        assert downloaded(engine, container, "/volume/file") == (4242, 4343, 0o600, b"content")
+
+
+def test_a_volume_goes_with_its_container(
+    engine: ContainerEngine, spec: ContainerSpec, create: Make
+):
+    """Or stays unused, when the container was removed by somebody who does not know of it."""
+    create(replace(spec, volumes=("/volume",)))
+    assert engine.unused_volumes(spec.labels) == []
+    engine.remove(spec.name)
+    assert engine.unused_volumes(spec.labels) == []
+    create(replace(spec, volumes=("/volume",)))
+    remove_without_volumes(engine, spec.name)
+    (volume,) = engine.unused_volumes(spec.labels)
+    assert engine.unused_volumes({labels.KERNEL_ID: "another"}) == []
+    assert engine.remove_volume(volume) is True
+    assert engine.unused_volumes(spec.labels) == []
+    assert engine.remove_volume(volume) is True
 
 
 def test_an_upload_is_refused_where_it_would_be_lost(

@@ -28,19 +28,20 @@ def name(engine: ContainerEngine, create: Make) -> Iterator[str]:
     assert engine.remove_network(name) is True
 
 
-def make(engine: ContainerEngine, name: str) -> None:
-    engine.create_network(name, bridge=name[:15], labels=LABELS)
+def make(engine: ContainerEngine, name: str, *, internal: bool = True) -> None:
+    engine.create_network(name, bridge=name[:15], internal=internal, labels=LABELS)
 
 
 def in_network(spec: ContainerSpec, name: str) -> ContainerSpec:
     return replace(spec, network=name, labels={**spec.labels, "in-network": name})
 
 
-def test_a_network_is_made_found_and_removed(engine: ContainerEngine, name: str):
+@pytest.mark.parametrize("internal", [True, False], ids=["internal", "published"])
+def test_a_network_is_made_found_and_removed(engine: ContainerEngine, name: str, internal: bool):
     assert engine.networks(name) == []
-    make(engine, name)
+    make(engine, name, internal=internal)
     (found,) = engine.networks(name)
-    assert (found.name, found.internal, found.labels) == (name, True, LABELS)
+    assert (found.name, found.internal, found.labels) == (name, internal, LABELS)
     assert engine.networks(name[:-1]) == []  # no part of a name will do
     assert engine.remove_network(name) is True
     assert engine.networks(name) == []
@@ -63,7 +64,7 @@ def test_of_many_that_make_it_at_once_one_succeeds(engine: ContainerEngine, name
 def test_a_bridge_belongs_to_one_network(engine: ContainerEngine, name: str):
     make(engine, name)
     with pytest.raises(NameTaken):
-        engine.create_network(f"{name}-other", bridge=name[:15], labels=LABELS)
+        engine.create_network(f"{name}-other", bridge=name[:15], internal=True, labels=LABELS)
     assert engine.networks(f"{name}-other") == []
 
 

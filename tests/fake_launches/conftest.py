@@ -17,8 +17,8 @@ import pytest
 import zmq.asyncio
 from jupyter_client.manager import AsyncKernelManager
 
+from container_provisioner import container_process as process_module
 from container_provisioner import ownership
-from container_provisioner import provisioner as provisioner_module
 from container_provisioner.engine import find
 from container_provisioner.engine.find import open_engine
 from container_provisioner.store import runtime_folder
@@ -97,7 +97,7 @@ async def launches(
     fake = FakeEngine(url=f"unix:///fake-{uuid.uuid4().hex}.sock")
     fake.add_image(IMAGE, user="1000:1000")
     opens = functools.partial(open_engine, adapter=lambda url: fake)
-    monkeypatch.setattr(provisioner_module, "open_engine", opens)
+    monkeypatch.setattr(process_module, "open_engine", opens)
     monkeypatch.setenv("CONTAINER_PROVISIONER_ENGINE_URL", fake.url)
     # It would look for an engine at the fake's URL.
     monkeypatch.setattr(ownership, "ask_guard", no_guard)

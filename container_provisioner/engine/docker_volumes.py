@@ -1,0 +1,35 @@
+"""The verbs that concern volumes, for `DockerEngine`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ContainerGone, EngineError
+from .docker_errors import engine_errors
+
+
+class DockerVolumes:
+    """``/volumes`` of the Docker Engine API. `_client` is the SDK's."""
+
+    _client: Any
+
+    def unused_volumes(self, labels: Mapping[str, str | None]) -> list[str]:
+        wanted = [name if value is None else f"{name}={value}" for name, value in labels.items()]
+        client = self._client
+        with engine_errors(doing="Listing volumes"):
+            found = client.volumes(filters={"label": wanted, "dangling": True})
+        return [item["Name"] for item in found.get("Volumes") or ()]
+
+    def remove_volume(self, name: str) -> bool:
+        client = self._client
+        try:
+            with engine_errors(doing=f"Removing volume {name}"):
+                client.remove_volume(name)
+        except ContainerGone:
+            pass
+        except EngineError as exc:
+            if "in use" not in str(exc):
+                raise
+            return False
+        return True

@@ -1,0 +1,205 @@
+"""An engine on "another host": in a network namespace of its own, reached over TLS.
+
+A pair of interfaces stands for the wire, and can be cut. Its containers have a bridge, a firewall
+and published ports of that namespace: nothing of it is on this host's loopback.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import docker
+import pytest
+import trustme
+from docker.tls import TLSConfig
+
+START_SECONDS = 60.0
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+@dataclass(kw_only=True)
+class Wire:
+    """A network namespace, the interface here that leads to it, and the addresses of both ends."""
+
+    namespace: str
+    interface: str
+    here: str
+    there: str
+
+    def cut(self) -> None:
+        run("ip", "link", "set", self.interface, "down")
+
+    def mend(self) -> None:
+        run("ip", "link", "set", self.interface, "up")
+
+
+@contextmanager
+def wire(number: int) -> Iterator[Wire]:
+    """`number` tells several apart."""
+    name = f"cpr{os.getpid() % 100000}-{number}"
+    subnet = f"10.213.{number}"
+    made = Wire(namespace=name, interface=f"{name}h", here=f"{subnet}.1", there=f"{subnet}.2")
+    run("ip", "netns", "add", name)
+    try:
+        run("ip", "link", "add", made.interface, "type", "veth", "peer", "eth0", "netns", name)
+        run("ip", "address", "add", f"{made.here}/24", "dev", made.interface)
+        made.mend()
+        inside = ("ip", "-n", name)
+        run(*inside, "address", "add", f"{made.there}/24", "dev", "eth0")
+        run(*inside, "link", "set", "eth0", "up")
+        run(*inside, "link", "set", "lo", "up")
+        run(*inside, "route", "add", "default", "via", made.here)
+        yield made
+    finally:
+        run("ip", "netns", "delete", name)  # and with it the pair of interfaces
+
+
+class RemoteEngine:
+    """A docker daemon in the namespace. `url` is what ``engine_url`` takes."""
+
+    def __init__(self, base: Path, wire: Wire) -> None:
+        self.base, self.wire = base, wire
+        self.address = f"tcp://{wire.there}:2376"
+        self.certificates = base / "client"
+        self._daemon: subprocess.Popen[bytes] | None = None
+        authority = trustme.CA()
+        for folder, identity in (
+            (base / "server", wire.there),
+            (self.certificates, "someone@example.org"),
+        ):
+            folder.mkdir()
+            certificate = authority.issue_cert(identity)
+            authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+            certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+            certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
+
+    @property
+    def url(self) -> str:
+        return f"{self.address}?tls={quote(str(self.certificates))}"
+
+    def client(self) -> docker.DockerClient:
+        ca, certificate, key = (
+            str(self.certificates / name) for name in ("ca.pem", "cert.pem", "key.pem")
+        )
+        tls = TLSConfig(client_cert=(certificate, key), ca_cert=ca, verify=True)
+        client = docker.DockerClient(base_url=self.address, tls=tls, version="1.41")
+        client.api.trust_env = False  # a REQUESTS_CA_BUNDLE would take the authority's place
+        return client
+
+    def start(self) -> None:
+        server = self.base / "server"
+        with open(self.base / "dockerd.log", "ab") as log:
+            self._daemon = subprocess.Popen(
+                [
+                    *("nsenter", f"--net=/var/run/netns/{self.wire.namespace}"),
+                    "dockerd",
+                    f"--host={self.address}",
+                    f"--host=unix://{self.base}/docker.sock",
+                    f"--data-root={self.base}/data",
+                    f"--exec-root={self.base}/exec",
+                    f"--pidfile={self.base}/pid",
+                    "--tlsverify",
+                    f"--tlscacert={server}/ca.pem",
+                    f"--tlscert={server}/cert.pem",
+                    f"--tlskey={server}/key.pem",
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        client = self.client()
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                client.ping()
+                break
+            except (docker.errors.DockerException, OSError):
+                log_end = (self.base / "dockerd.log").read_text()[-2000:]
+                assert time.monotonic() < deadline, log_end
+                time.sleep(0.1)
+        client.close()
+
+    def stop(self, signum: int = signal.SIGTERM) -> None:
+        assert self._daemon is not None
+        self._daemon.send_signal(signum)
+        self._daemon.wait(timeout=START_SECONDS)
+
+    def load(self, *images: str) -> None:
+        """Have images of the engine that the other tests use."""
+        here, there = docker.from_env(), self.client()
+        try:
+            for name in images:
+                with tempfile.TemporaryFile() as archive:
+                    for chunk in here.images.get(name).save(named=True):
+                        archive.write(chunk)
+                    archive.seek(0)
+                    there.images.load(archive)
+        finally:
+            here.close()
+            there.close()
+
+    @contextmanager
+    def over_ssh(self, patch: pytest.MonkeyPatch) -> Iterator[str]:
+        """A URL by which ssh gets there, for as long as the context. The user's own ssh: a command
+        of that name on the PATH, which has a configuration and a key of its own."""
+        folder = self.base / "ssh"
+        folder.mkdir()
+        for name in ("host", "user"):
+            run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
+        (folder / "known").write_text(f"{self.wire.there} {(folder / 'host.pub').read_text()}")
+        (folder / "server").write_text(
+            f"ListenAddress {self.wire.there}\nHostKey {folder}/host\nUsePAM no\n"
+            f"AuthorizedKeysFile {folder}/user.pub\nStrictModes no\nPidFile none\n"
+        )
+        command = folder / "bin/ssh"
+        command.parent.mkdir()
+        options = f"-F none -i {folder}/user -o UserKnownHostsFile={folder}/known"
+        command.write_text(f'#!/bin/sh\nexec /usr/bin/ssh {options} "$@"\n')
+        command.chmod(0o755)
+        patch.setenv("PATH", str(command.parent), prepend=os.pathsep)
+        Path("/run/sshd").mkdir(exist_ok=True)  # where sshd locks itself up
+        server = subprocess.Popen(
+            [
+                *("nsenter", f"--net=/var/run/netns/{self.wire.namespace}"),
+                *("/usr/sbin/sshd", "-D", "-e", "-f", str(folder / "server")),
+            ],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield f"ssh://root@{self.wire.there}{self.base}/docker.sock"
+        finally:
+            server.terminate()
+            server.wait(timeout=START_SECONDS)
+            shutil.rmtree(folder)
+
+
+@contextmanager
+def remote_engine(number: int = 1) -> Iterator[RemoteEngine]:
+    """Runs for as long as the context; all its containers and images go with it."""
+    assert os.getuid() == 0, "a network namespace needs root"
+    base = Path(tempfile.mkdtemp(prefix="cpr-", dir="/tmp"))
+    with wire(number) as connection:
+        engine = RemoteEngine(base, connection)
+        try:
+            engine.start()
+            yield engine
+            client = engine.client()
+            for container in client.containers.list(all=True, ignore_removed=True):
+                with suppress(docker.errors.NotFound):  # a guard was faster
+                    container.remove(force=True, v=True)
+            client.close()
+        finally:
+            engine.stop()
+            shutil.rmtree(base, ignore_errors=True)
