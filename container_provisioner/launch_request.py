@@ -31,13 +31,13 @@ def host_endpoint(kernel_id: str, settings: Settings) -> Endpoint:
     return transport(settings).host_endpoint(KernelDirectory.of(kernel_id).sockets)
 
 
-# Of connections to another host: seconds of silence, between two probes, and how many of these.
-# What is on the way forgets idle connections after a minute or more, and tells nobody (F37).
-_KEEPALIVE = {
-    zmq.TCP_KEEPALIVE: 1,
-    zmq.TCP_KEEPALIVE_IDLE: 30,
-    zmq.TCP_KEEPALIVE_INTVL: 10,
-    zmq.TCP_KEEPALIVE_CNT: 6,
+# Of connections to another host, in milliseconds: a sign of life is sent this often; without an
+# answer the connection is made anew. What is on the way forgets idle connections after a minute or
+# more, and tells nobody; a broadcast is then not heard any more, and nothing else would notice.
+_HEARTBEAT = {
+    zmq.HEARTBEAT_IVL: 5_000,
+    zmq.HEARTBEAT_TIMEOUT: 25_000,  # what is shorter than this TCP makes good by itself, whole
+    zmq.HEARTBEAT_TTL: 60_000,  # after which the kernel gives up the connection
 }
 
 
@@ -49,7 +49,7 @@ def connect_far(manager: Any, settings: Settings) -> dict[str, str]:
     """
     if settings.topology.shares_files:
         return {}
-    for option, value in _KEEPALIVE.items():
+    for option, value in _HEARTBEAT.items():
         # The default of sockets to come: a server's, which are idle for hours. (A `client()` has
         # a context of its own.)
         manager.context.setsockopt(option, value)

@@ -19,6 +19,7 @@ import pytest
 import trustme
 import zmq
 
+from container_provisioner import launch_request
 from container_provisioner.engine.find import close_engines, open_engine
 from container_provisioner.errors import ConfigurationError, EngineError
 
@@ -26,7 +27,7 @@ from .command_line import command
 from .conftest import IMAGE, StartKernel, WriteKernelspec
 from .ends import end_of, left_below
 from .owners import StartOwner, assert_controlled, start_owner_fixture  # noqa: F401 - a fixture
-from .remote_engine import RemoteEngine, remote_engine
+from .remote_engine import RemoteEngine, remote_engine, run
 from .server_process import eventually, jupyter_server
 from .successor import Successor, successor_fixture  # noqa: F401 - a fixture
 
@@ -89,9 +90,6 @@ async def test_nobody_on_the_way_reads_its_messages(
         assert body["HostConfig"]["PortBindings"]["42501/tcp"][0]["HostIp"] == "0.0.0.0"
     assert kernel.manager.ip == remote.wire.there
     assert kernel.manager.curve_publickey is not None
-    # F37: a router on the way does not forget the connections of a server.
-    with kernel.manager.connect_shell() as connected:
-        assert connected.getsockopt(zmq.TCP_KEEPALIVE_IDLE) == 30
 
 
 async def test_who_may_be_read_is_said(
@@ -195,6 +193,34 @@ def test_the_command_line_sees_it(
     ended = command("--engine-url", remote.url, "kill", "--yes", owner.kernel_id)
     assert ended.code == 0, ended.stderr
     assert there.containers.list(all=True) == []
+
+
+async def test_what_a_router_forgets_is_found_again(
+    remote: RemoteEngine,
+    there: docker.DockerClient,
+    start_kernel: StartKernel,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """F37: a router that forgets idle connections tells nobody. As a server connects."""
+    monkeypatch.setitem(launch_request._HEARTBEAT, zmq.HEARTBEAT_IVL, 500)
+    monkeypatch.setitem(launch_request._HEARTBEAT, zmq.HEARTBEAT_TIMEOUT, 500)
+    kernel = await start_kernel(image=IMAGE, engine_url=remote.url)
+    manager = kernel.manager
+    inside = ("nsenter", f"--net=/var/run/netns/{remote.wire.namespace}")
+
+    async def hears(listener: Any, words: bytes) -> None:
+        for _ in range(30):
+            kernel.client.execute(f"print({words.decode()!r})")
+            while await listener.poll(1000):
+                if any(words in frame for frame in await listener.recv_multipart()):
+                    return
+        pytest.fail(f"{words!r} was not heard")
+
+    with manager.connect_iopub() as listener:
+        await hears(listener, b"before")
+        # Fails if there is nothing to forget.
+        run(*inside, "conntrack", "-D", "-p", "tcp", "-d", remote.wire.there)
+        await hears(listener, b"after")
 
 
 async def test_what_an_operator_forgets_is_pruned(
