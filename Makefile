@@ -47,24 +47,26 @@ browser: setup
 test-packages:
 	@scripts/test-packages
 
-# The tests need Docker, whatever else a notebook would be content with.
+# The tests need Docker and Podman, whatever a notebook would be content with.
 engine-for-tests: setup
 	@scripts/engine docker
+	@scripts/engine podman
 
 test-images: setup engine-for-tests
 	@$(BIN)/python scripts/test-images
+	@$(BIN)/python scripts/podman-images
 
 demo: setup engine
 	@$(BIN)/python examples/quickstart/demo.py
 
 lint: setup
-	$(BIN)/ruff check . scripts/test-images
-	$(BIN)/ruff format --check . scripts/test-images
+	$(BIN)/ruff check . scripts/test-images scripts/podman-images
+	$(BIN)/ruff format --check . scripts/test-images scripts/podman-images
 	$(BIN)/mypy
 
 # pytest comes last: its closing line is the last line of the output.
 test: setup lint test-packages test-images browser
-	$(BIN)/pytest --run-docker $(PYTEST_ARGS)
+	$(BIN)/pytest --run-docker --run-podman $(PYTEST_ARGS)
 
 test-unit: setup
 	$(BIN)/pytest $(PYTEST_ARGS)

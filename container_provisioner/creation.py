@@ -88,6 +88,10 @@ async def create(
                 if not prepared.root.is_host:
                     raise
                 await import_host_image(engine)  # somebody has removed it since it was seen
+            except NetworkMissing:  # Podman looks for it now, Docker at the start
+                if settings.network != INTERNAL:
+                    raise
+                await ensure_internal_network(engine)
         return await engine.create(spec)
 
     container_id = await under_name(engine, name, make, launch_id, request.kernel_id)

@@ -19,6 +19,7 @@ _BANNER = re.compile(
     r"|To connect another client to this kernel, use:|--existing \S+$"
     r"|\[IPKernelApp\] WARNING \| Kernel is running over TCP without encryption"
 )
+_NO_COMMAND = "failed to exec pid1"  # says Podman's init, and ends with 1
 _NO_KERNEL = re.compile(r"No module named '?([\w.]+)'?")
 
 
@@ -96,7 +97,7 @@ def explain_exit(
 
 def explain_start(status: ExitStatus, log: str, *, argv: tuple[str, ...], image: str) -> str | None:
     """Names the image that has no kernel in it; None when that is not what happened."""
-    if status.code in (COMMAND_NOT_EXECUTABLE, COMMAND_NOT_FOUND):
+    if status.code in (COMMAND_NOT_EXECUTABLE, COMMAND_NOT_FOUND) or _NO_COMMAND in log:
         return (
             f"image {image!r} has no command {argv[0]!r}, so no kernel can be started in it; "
             "use an image that holds a kernel, or correct the kernelspec's argv"

@@ -1,6 +1,7 @@
 """Fixtures: kernelspecs that name the provisioner, real kernels, and nothing left behind.
 
-`--run-docker` opts in to the tests that need an engine. Asked for and absent is a failure.
+`--run-docker` and `--run-podman` opt in to the tests that need one. Asked for and absent is a
+failure.
 """
 
 from __future__ import annotations
@@ -43,22 +44,25 @@ IPYKERNEL = ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-docker", action="store_true", help="run the tests that need an engine")
+    parser.addoption("--run-podman", action="store_true", help="run those that need Podman")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "docker: needs a container engine (--run-docker)")
+    config.addinivalue_line("markers", "podman: needs Podman (--run-podman)")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # As a shell's background job is started; what the tests start would not hear of Ctrl-C.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--run-docker"):
-        return
-    skip = pytest.mark.skip(reason="needs --run-docker")
-    for item in items:
-        if "docker" in item.keywords:
-            item.add_marker(skip)
+    for engine in ("docker", "podman"):
+        if config.getoption(f"--run-{engine}"):
+            continue
+        skip = pytest.mark.skip(reason=f"needs --run-{engine}")
+        for item in items:
+            if item.get_closest_marker(engine):
+                item.add_marker(skip)
 
 
 @pytest.hookimpl(hookwrapper=True)

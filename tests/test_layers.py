@@ -54,7 +54,7 @@ LIBRARIES = {
         *("container_process", "provisioner", "greeting", "guard"),
         *("attached", "templates", "kernelspecs", "diagnosis", "server", "cli"),
     },
-    "jupyter_core": {"store", "attached", "kernelspecs", "diagnosis"},
+    "jupyter_core": {"engine", "store", "attached", "kernelspecs", "diagnosis"},
     "jupyter_server": {"server"},
     "zmq": {"greeting", "guard", "launch_request"},
     "asyncinotify": {"transports"},

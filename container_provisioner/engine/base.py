@@ -285,7 +285,10 @@ class ContainerEngine(Protocol):
         ...
 
     def upload(self, container: str, path: str, archive: bytes) -> None:
-        """Unpack a tar archive below `path`; owners and modes are the archive's."""
+        """Unpack a tar archive below `path`; owners and modes are the archive's.
+
+        In a volume all may become the container's user's.
+        """
         ...
 
     def download(self, container: str, path: str, limit: int | None = None) -> bytes:

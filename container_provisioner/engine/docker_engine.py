@@ -51,7 +51,7 @@ from .ssh_tunnel import SshTunnel
 MAX_CONNECTIONS = 48
 
 # Of an image that a container or another image needs.
-_IN_USE = ("is being used", "is using", "has dependent child images")
+_IN_USE = ("is being used", "is using", "has dependent child images", "image used by")
 
 # Seconds in which an engine has to say who it is. One that does not will not answer anything else
 # either, and somebody waits: far less than a call may take that does something.
@@ -116,16 +116,19 @@ class DockerEngine(DockerNetworks, DockerVolumes):
         with engine_errors(doing=f"Asking {self.url} for its version"):
             version = client.version()
             host = client.info()
+        security = [
+            option.partition(",")[0].removeprefix("name=")
+            for option in host.get("SecurityOptions") or []
+        ]
+        if host.get("Rootless") and "rootless" not in security:
+            security.append("rootless")  # Podman has a word of its own for it
         components = " ".join(part.get("Name", "") for part in version.get("Components") or [])
         return EngineInfo(
             name="podman" if "podman" in components.lower() else "docker",
             version=version.get("Version", ""),
             api_version=version.get("ApiVersion", ""),
             runtimes=tuple(sorted(host.get("Runtimes") or {})),
-            security=tuple(
-                option.partition(",")[0].removeprefix("name=")
-                for option in host.get("SecurityOptions") or []
-            ),
+            security=tuple(security),
             warnings=tuple(host.get("Warnings") or ()),
         )
 
@@ -136,8 +139,11 @@ class DockerEngine(DockerNetworks, DockerVolumes):
             image=spec.image,
             runtime=spec.runtime,
         ):
-            created = client.create_container_from_config(create_body(spec), spec.name)
+            created = client.create_container_from_config(self._body(spec), spec.name)
         return cast(str, created["Id"])
+
+    def _body(self, spec: ContainerSpec) -> dict[str, Any]:
+        return create_body(spec)
 
     def start(self, container: str) -> None:
         client = self._client
@@ -154,19 +160,19 @@ class DockerEngine(DockerNetworks, DockerVolumes):
         client = self._client
         with engine_errors(doing="Listing containers"):
             found = client.containers(all=True, filters={"label": wanted})
-        return [
-            ContainerInfo(
-                id=item["Id"],
-                name=(item.get("Names") or [""])[0].lstrip("/"),
-                state=item["State"],
-                labels=item.get("Labels") or {},
-                image=item.get("Image") or "",
-                created=int(item.get("Created") or 0),
-                network=(item.get("HostConfig") or {}).get("NetworkMode") or "",
-                exit_code=listed_exit_code(item.get("Status") or ""),
-            )
-            for item in found
-        ]
+        return [self._listed(item) for item in found]
+
+    def _listed(self, item: Mapping[str, Any]) -> ContainerInfo:
+        return ContainerInfo(
+            id=item["Id"],
+            name=(item.get("Names") or [""])[0].lstrip("/"),
+            state=item["State"],
+            labels=item.get("Labels") or {},
+            image=item.get("Image") or "",
+            created=int(item.get("Created") or 0),
+            network=(item.get("HostConfig") or {}).get("NetworkMode") or "",
+            exit_code=listed_exit_code(item.get("Status") or ""),
+        )
 
     def rename(self, container: str, name: str) -> None:
         client = self._client
@@ -314,13 +320,11 @@ class DockerEngine(DockerNetworks, DockerVolumes):
         return DockerBuild(self._connect, request)
 
     def import_image(self, image: str, archive: bytes, labels: Mapping[str, str]) -> None:
-        repository, tag = parse_repository_tag(image)
         client = self._client
         with engine_errors(doing=f"Importing image {image}", image=image):
             client.import_image(
                 src=io.BytesIO(archive),
-                repository=repository,
-                tag=tag,
+                repository=image,  # with its tag: Podman makes nothing of one that stands apart
                 changes=[f"LABEL {name}={json.dumps(value)}" for name, value in labels.items()],
             )
 
@@ -352,9 +356,7 @@ class _DockerEvents:
     def __iter__(self) -> Iterator[Event]:
         with engine_errors(doing="Following the engine's events"):
             for event in self._stream:
-                # Podman answers "died" and "remove" where Docker says "die" and "destroy".
-                action = {"died": "die", "remove": "destroy"}.get(event["Action"], event["Action"])
-                yield Event(action=action, container_id=event["Actor"]["ID"])
+                yield Event(action=event["Action"], container_id=event["Actor"]["ID"])
 
     def close(self) -> None:
         with engine_errors(doing="Closing the event stream"):

@@ -32,8 +32,15 @@ _RUNTIME = re.compile(
     r"unknown or invalid runtime name|unknown runtime specified|no such runtime", re.I
 )
 _REFERENCE = re.compile(r"invalid reference format.*")
-_SOURCE = re.compile(r"bind (mount )?source path does not exist|statfs .*no such file", re.I)
-_NETWORK = re.compile(r"^network .* not found|unknown network", re.I)
+_SOURCE = re.compile(
+    r"bind (mount )?source path does not exist|statfs .*no such file"
+    r"|error mounting .* to rootfs .*no such file|mount `.*` to `.*`: no such file",
+    re.I,
+)
+_NETWORK = re.compile(r"(^|: )network (.* )?not found|unknown network", re.I)
+_NO_IMAGE = re.compile(r"no such image|image not known", re.I)
+_GONE = "does not exist in database: no such container"  # Podman, while it removes it: 500
+_NAME_TAKEN = re.compile(r"the container name .* is already in use", re.I)
 # Where the engine's own words do not say what to do.
 _NEXT_STEPS = {
     re.compile(r"minimum memory limit", re.I): (
@@ -86,7 +93,7 @@ def _refusal(
             "'quay.io/jupyter/scipy-notebook:latest', in small letters."
         )
     if isinstance(exc, docker.errors.ImageNotFound) or (
-        image and status == 404 and "no such image" in words.lower()
+        image and status == 404 and _NO_IMAGE.search(words)
     ):
         return ImageMissing(image)
     if "client version" in words and ("too old" in words or "too new" in words):
@@ -103,13 +110,13 @@ def _refusal(
             f"{doing}: {words}. Mounts name paths of the engine's host; create the path, "
             "or correct it in mounts."
         )
-    if isinstance(exc, docker.errors.NotFound) and _NETWORK.search(words):
+    if (status == 404 or "unable to find network" in words) and _NETWORK.search(words):
         return NetworkMissing(
             f"{doing}: {words}. Create that network in the engine, or correct the setting network."
         )
-    if isinstance(exc, docker.errors.NotFound):
+    if isinstance(exc, docker.errors.NotFound) or _GONE in words:
         return ContainerGone(f"{doing}: {words}")
-    if status == 409 and "already in use" in words:
+    if (status == 409 and "already in use" in words) or _NAME_TAKEN.search(words):
         return NameTaken(f"{doing}: {words}")
     hint = next((text for sign, text in _NEXT_STEPS.items() if sign.search(words)), "")
     return EngineError(f"{doing}: {words}{hint}")

@@ -45,7 +45,8 @@ class DockerExecution:
             self._socket.shutdown(socket.SHUT_WR)
 
     def __iter__(self) -> Iterator[bytes]:
-        with engine_errors(doing=self._doing):
+        # ValueError: another thread has closed it between two reads.
+        with contextlib.suppress(ValueError), engine_errors(doing=self._doing):
             for stream, data in frames_iter(self._response, False):  # type: ignore[no-untyped-call]
                 if stream == STDOUT:
                     yield data

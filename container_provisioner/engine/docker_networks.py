@@ -11,7 +11,7 @@ from .docker_errors import engine_errors
 
 # Docker before 25 lets two networks have one name when they are created at the same time, whatever
 # ``CheckDuplicate`` says (all of twelve calls succeeded). Of one bridge there can be only one.
-_TAKEN = ("same bridge name", "already exists")
+_TAKEN = ("same bridge name", "already exists", "already in use")
 _BRIDGE = "com.docker.network.bridge"
 
 

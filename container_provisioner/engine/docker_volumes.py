@@ -19,7 +19,15 @@ class DockerVolumes:
         client = self._client
         with engine_errors(doing="Listing volumes"):
             found = client.volumes(filters={"label": wanted, "dangling": True})
-        return [item["Name"] for item in found.get("Volumes") or ()]
+        return [
+            item["Name"]
+            for item in found.get("Volumes") or ()
+            # Podman takes one filter for enough.
+            if all(
+                name in (item.get("Labels") or {}) and value in (None, item["Labels"][name])
+                for name, value in labels.items()
+            )
+        ]
 
     def remove_volume(self, name: str) -> bool:
         client = self._client

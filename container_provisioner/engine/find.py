@@ -14,6 +14,8 @@ from .address import check_url, from_context, from_environment, is_encrypted, us
 from .base import ContainerEngine
 from .calls import Engine
 from .docker_engine import DockerEngine
+from .podman import PodmanEngine
+from .podman_service import PodmanService, is_installed
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +52,9 @@ def candidates(choice: str, url: str, environ: Mapping[str, str]) -> Iterator[tu
         else:
             for folder in filter(None, (environ.get("XDG_RUNTIME_DIR"), "/run")):
                 yield f"unix://{Path(folder) / PODMAN_SOCKET}", "Podman's usual socket"
+            # Who names an engine wants that one, or none.
+            if not (choice == "auto" and environ.get("DOCKER_HOST")) and is_installed(environ):
+                yield PodmanService().url, "Podman, started by this package"
 
 
 async def open_engine(
@@ -58,7 +63,7 @@ async def open_engine(
     *,
     environ: Mapping[str, str] = os.environ,
     log: logging.Logger | None = None,
-    adapter: Callable[[str], ContainerEngine] = DockerEngine,
+    adapter: Callable[[str], ContainerEngine] | None = None,
 ) -> Engine:
     """The engine, answering; the same object for the same URL within a process.
 
@@ -70,12 +75,14 @@ async def open_engine(
         check_url(place)
         engine = _engines.get(place)
         if engine is None:
-            engine = Engine(adapter(place))
+            engine = Engine((adapter or _adapter)(place))
             waiting = asyncio.get_running_loop().call_later(
                 WAITING_SECONDS, (log or _log).info, "Waiting for the engine at %s…", place
             )
             try:
-                await engine.info()
+                if (await engine.info()).name == "podman" and adapter is None:
+                    engine = _as_podman(engine)
+                    await engine.info()
             except BaseException as exc:
                 engine.close()
                 if not isinstance(exc, EngineUnavailable):
@@ -103,6 +110,19 @@ def close_engines() -> None:
     """Stop every engine's threads and connections of this process. They open again on demand."""
     while _engines:
         _engines.popitem()[1].close()
+
+
+def _adapter(url: str) -> ContainerEngine:
+    service = PodmanService()
+    return PodmanEngine(url, service=service) if url == service.url else DockerEngine(url)
+
+
+def _as_podman(engine: Engine) -> Engine:
+    """What answers is known only then."""
+    if isinstance(engine.adapter, PodmanEngine):
+        return engine
+    engine.close()
+    return Engine(PodmanEngine(engine.url))
 
 
 def _reason(exc: BaseException) -> str:

@@ -14,22 +14,42 @@ import pytest
 from container_provisioner import labels
 from container_provisioner.engine.base import ENDED, ContainerEngine, ContainerInfo
 from container_provisioner.engine.docker_engine import DockerEngine
+from container_provisioner.engine.podman import PodmanEngine
+from container_provisioner.engine.podman_service import PodmanService
 from container_provisioner.spec import ContainerSpec
 
 from ..conftest import PLAIN_IMAGE
 from ..docker_url import DOCKER_URL
 from ..fake_engine import FakeEngine
+from ..podman_engine import podman_service
 
-ENGINES: dict[str, Callable[[], ContainerEngine]] = {
-    "fake": FakeEngine,
-    "docker": lambda: DockerEngine(DOCKER_URL),
-}
 SLEEP = ("sleep", "300")
 
 
-@pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.docker)])
+@pytest.fixture(scope="session")
+def podman() -> Iterator[PodmanService]:
+    with podman_service() as service:
+        yield service
+
+
+def _engine(name: str, request: pytest.FixtureRequest) -> ContainerEngine:
+    if name == "fake":
+        return FakeEngine()
+    if name == "docker":
+        return DockerEngine(DOCKER_URL)
+    service = request.getfixturevalue("podman")
+    return PodmanEngine(service.url, service=service)
+
+
+@pytest.fixture(
+    params=[
+        "fake",
+        pytest.param("docker", marks=pytest.mark.docker),
+        pytest.param("podman", marks=pytest.mark.podman),
+    ]
+)
 def engine(request: pytest.FixtureRequest) -> Iterator[ContainerEngine]:
-    engine = ENGINES[request.param]()
+    engine = _engine(request.param, request)
     if isinstance(engine, FakeEngine):
         engine.add_image(PLAIN_IMAGE)
     yield engine

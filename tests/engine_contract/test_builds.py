@@ -104,7 +104,7 @@ def test_a_build_tells_its_steps_and_lines_and_takes_arguments(
     [
         ("RUN echo the reason; exit 3", "step 3 of 3, 'RUN echo the reason; exit 3', .* code 3"),
         ("COPY nowhere /", "nowhere"),
-        ("FRM x", "unknown instruction"),
+        ("FRM x", "(?i)unknown instruction"),
     ],
     ids=["command", "copy", "syntax"],
 )

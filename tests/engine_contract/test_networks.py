@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from container_provisioner.engine.base import ContainerEngine
+from container_provisioner.engine.podman import PodmanEngine
 from container_provisioner.errors import NameTaken, NetworkMissing
 from container_provisioner.spec import ContainerSpec
 
@@ -85,9 +86,13 @@ def test_it_stays_while_a_container_joins_it_ended_or_not(
 def test_a_container_that_has_not_run_waits_for_its_network(
     engine: ContainerEngine, spec: ContainerSpec, create: Make, name: str
 ):
-    container = create(in_network(spec, name))
+    """Podman looks for it when the container is made, the others when it is started."""
+    container = ""
+    if not isinstance(engine, PodmanEngine):
+        container = create(in_network(spec, name))
     with pytest.raises(NetworkMissing, match=name):
-        engine.start(container)
+        engine.start(container or create(in_network(spec, name)))
     make(engine, name)
+    container = container or create(in_network(spec, name))
     engine.start(container)
     assert engine.inspect(container).addresses[name]
