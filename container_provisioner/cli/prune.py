@@ -36,7 +36,7 @@ def prune(dry_run: bool, everything: bool, yes: bool, as_json: bool) -> None:
       kernels that have ended, and what they left on disk
       kernels whose owner has died and that are not to be kept
       warm containers; a server or 'warm' that keeps a pool makes others
-      half-written files, private directories and volumes of kernels that are no more
+      half-written files; private directories and volumes without a kernel
       the package's own image and network, if no kernel uses them
 
     Kernels that a living process has, or starts at this moment, and kept kernels that run are never

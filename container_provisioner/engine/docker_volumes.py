@@ -22,7 +22,7 @@ class DockerVolumes:
         return [
             item["Name"]
             for item in found.get("Volumes") or ()
-            # Podman takes one filter for enough.
+            # Podman takes one filter for enough; and volumes without a name get no labels from it.
             if all(
                 name in (item.get("Labels") or {}) and value in (None, item["Labels"][name])
                 for name, value in labels.items()

@@ -130,6 +130,8 @@ def test_a_volume_goes_with_its_container(
     assert engine.unused_volumes(spec.labels) == []
     engine.remove(spec.name)
     assert engine.unused_volumes(spec.labels) == []
+    if isinstance(engine, PodmanEngine):
+        return  # it puts no labels on them
     create(replace(spec, volumes=("/volume",)))
     remove_without_volumes(engine, spec.name)
     (volume,) = engine.unused_volumes(spec.labels)
