@@ -31,6 +31,7 @@ from container_provisioner import labels
 from container_provisioner.engine.find import close_engines
 
 from .registry import Registry, serve
+from .remote_engine import RemoteEngine, remote_engine
 
 IMAGE = "container-provisioner-test/kernel:1"
 PLAIN_IMAGE = "container-provisioner-test/plain:1"  # Python, no kernel
@@ -306,6 +307,27 @@ def docker_client() -> Iterator[docker.DockerClient]:
     """The SDK, beside ours: to look from outside, and to do what an operator does."""
     client = docker.from_env()
     yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def remote() -> Iterator[RemoteEngine]:
+    """An engine on another host."""
+    with remote_engine() as engine:
+        engine.load(IMAGE)
+        yield engine
+
+
+@pytest.fixture
+def there(remote: RemoteEngine) -> Iterator[docker.DockerClient]:
+    """To look at the engine from outside. Nothing is left on it."""
+    client = remote.client()
+    yield client
+    deadline = time.monotonic() + 30  # a guard may be at it
+    while client.containers.list(all=True) or len(client.networks.list()) > 3:
+        assert time.monotonic() < deadline, "something is left there"
+        time.sleep(0.05)
+    assert client.volumes.list() == []
     client.close()
 
 

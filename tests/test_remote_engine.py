@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import socket
-import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,38 +17,21 @@ import trustme
 import zmq
 
 from container_provisioner import launch_request
-from container_provisioner.engine.find import close_engines, open_engine
+from container_provisioner.cli.asking import ENGINE_URL
 from container_provisioner.errors import ConfigurationError, EngineError
 
 from .command_line import command
 from .conftest import IMAGE, StartKernel, WriteKernelspec
 from .ends import end_of, left_below
+from .installs import execute, installed, prefix_fixture  # noqa: F401 - a fixture
 from .owners import StartOwner, assert_controlled, start_owner_fixture  # noqa: F401 - a fixture
-from .remote_engine import RemoteEngine, remote_engine, run
+from .remote_engine import RemoteEngine, run
 from .server_process import eventually, jupyter_server
 from .successor import Successor, successor_fixture  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.docker
 
 MARKER = "nobody-reads-this-on-the-way"
-
-
-@pytest.fixture(scope="module")
-def remote() -> Iterator[RemoteEngine]:
-    with remote_engine() as engine:
-        engine.load(IMAGE)
-        yield engine
-
-
-@pytest.fixture
-def there(remote: RemoteEngine) -> Iterator[docker.DockerClient]:
-    """To look at the engine from outside. Nothing is left on it."""
-    client = remote.client()
-    yield client
-    eventually(lambda: client.containers.list(all=True) == [], "containers to go")
-    eventually(lambda: len(client.networks.list()) == 3, "the network to go")
-    assert client.volumes.list() == []
-    client.close()
 
 
 @contextmanager
@@ -244,6 +224,29 @@ def test_doctor_says_where_it_is(
     assert f"another host, found at {remote.wire.there}; encrypted" in said
 
 
+def test_installed_from_there_it_starts_there(
+    remote: RemoteEngine,
+    there: docker.DockerClient,
+    prefix: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Whoever starts it later need not know where."""
+    monkeypatch.setenv(ENGINE_URL, "")  # to be as it was, after the test
+    name = remote.wire.there  # the image has a name that only that engine knows
+    there.images.get(IMAGE).tag(f"only-there-{name}")
+    try:
+        arguments = (f"only-there-{name}", "--name", "far")
+        ended = command("--engine-url", remote.url, "install", "--prefix", str(prefix), *arguments)
+        assert ended.code == 0, ended.stderr
+        monkeypatch.delenv(ENGINE_URL)
+        stanza = installed(prefix)["far"]["metadata"]["kernel_provisioner"]["config"]
+        assert stanza["engine_url"] == remote.url
+        assert execute("far", "print(6 * 7)", folder) == "42\n"
+    finally:
+        there.images.remove(f"only-there-{name}")
+
+
 async def test_a_cut_wire_kills_no_kernel(
     remote: RemoteEngine, there: docker.DockerClient, start_kernel: StartKernel
 ):
@@ -309,67 +312,6 @@ async def test_the_environment_names_it(
     kernel = await start_kernel(image=IMAGE)
     assert await kernel.run("1 + 1") == "2"
     assert len(there.containers.list()) == 1
-
-
-# -- over ssh ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def over_ssh(remote: RemoteEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with remote.over_ssh(monkeypatch) as url:
-        eventually(lambda: not socket.socket().connect_ex((remote.wire.there, 22)), "sshd")
-        yield url
-    close_engines()
-    assert tunnels() == []
-
-
-def tunnels() -> list[Path]:
-    """Folders of forwarded sockets."""
-    return list(Path(tempfile.gettempdir()).glob("container-provisioner-ssh-*"))
-
-
-async def test_it_is_reached_over_ssh(
-    over_ssh: str, there: docker.DockerClient, start_kernel: StartKernel
-):
-    kernel = await start_kernel(image=IMAGE, engine_url=over_ssh)
-    assert len(there.containers.list()) == 1
-    await assert_controlled(kernel)
-    assert len(tunnels()) == 1
-    assert stat.S_IMODE(tunnels()[0].stat().st_mode) == 0o700
-
-
-async def test_a_tunnel_that_ended_is_opened_again(
-    over_ssh: str, there: docker.DockerClient, start_kernel: StartKernel
-):
-    kernel = await start_kernel(image=IMAGE, engine_url=over_ssh)
-    engine = await open_engine("auto", over_ssh)
-    shell = engine.adapter._tunnel._process.pid  # type: ignore[attr-defined]
-    (ssh,) = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
-    os.kill(int(ssh), signal.SIGKILL)
-    await kernel.run("x = 1")  # goes another way
-    await assert_controlled(kernel)
-
-
-def test_the_guard_comes_over_ssh_too(
-    over_ssh: str,
-    kernelspec: WriteKernelspec,
-    there: docker.DockerClient,
-    start_owner: StartOwner,
-    runtime_dir: Path,
-):
-    """And the owner's own tunnel goes with it, by SIGKILL or not."""
-    kernelspec(image=IMAGE, engine_url=over_ssh)
-    owner = start_owner()
-    assert len(there.containers.list()) == 1
-    owner.die()
-    eventually(lambda: there.containers.list(all=True) == [], "the guard to remove it")
-    eventually(lambda: tunnels() == [], "both tunnels to go")
-
-
-async def test_what_ssh_says_is_passed_on(over_ssh: str, start_kernel: StartKernel):
-    with pytest.raises(EngineError, match=r"ssh says: .*no-such-host"):
-        await start_kernel(image=IMAGE, engine_url="ssh://no-such-host.invalid")
-    assert tunnels() == []
 
 
 # -- through a server ----------------------------------------------------------------------------

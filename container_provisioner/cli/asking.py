@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+import click
 
 from ..config import ContainerSettings
 from ..engine.calls import Engine
 from ..engine.find import close_engines, open_engine
 
 T = TypeVar("T")
+
+ENGINE_URL = "CONTAINER_PROVISIONER_ENGINE_URL"
+_GIVEN = f"{__name__}.engine_url"
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -19,6 +25,17 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     finally:
         close_engines()
+
+
+def use_engine(url: str) -> None:
+    """Have the engine there be the one that is asked, by the kernels too that are started here."""
+    os.environ[ENGINE_URL] = url
+    click.get_current_context().meta[_GIVEN] = url
+
+
+def given_engine() -> str:
+    """The URL that ``--engine-url`` gave; empty when it was not used."""
+    return str(click.get_current_context().meta.get(_GIVEN, ""))
 
 
 async def the_engine() -> Engine:

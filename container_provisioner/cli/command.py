@@ -12,6 +12,7 @@ from jupyter_client.kernelspec import NoSuchKernel
 from traitlets import TraitError
 
 from ..errors import ContainerProvisionerError
+from .asking import ENGINE_URL, use_engine
 from .attach import attach
 from .build import build
 from .cp import cp
@@ -30,8 +31,6 @@ from .warm import warm
 
 _log = logging.getLogger(__name__)
 
-ENGINE_URL = "CONTAINER_PROVISIONER_ENGINE_URL"
-
 
 def _say_more(ctx: click.Context, param: click.Parameter, debug: bool) -> None:
     if debug:
@@ -41,7 +40,7 @@ def _say_more(ctx: click.Context, param: click.Parameter, debug: bool) -> None:
 
 def _use_engine(ctx: click.Context, param: click.Parameter, url: str | None) -> None:
     if url:
-        os.environ[ENGINE_URL] = url  # for the kernels, too, that a subcommand starts
+        use_engine(url)
 
 
 def common_options(subcommand: click.Command) -> None:

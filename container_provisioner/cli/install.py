@@ -28,7 +28,7 @@ from ..kernelspecs import (
 )
 from ..kernelspecs import install as install_drafts
 from ..policy import Settings
-from .asking import run, the_engine
+from .asking import given_engine, run, the_engine, use_engine
 from .completion import complete_kernelspec
 from .offered import choose, show
 from .output import json_option, print_json
@@ -128,9 +128,12 @@ def install(
     config = {option: value for option, value in settings.items() if value is not None}
     config |= {"image": image} if image else {}
     config |= {"on_server_exit": "keep"} if keep else {}
+    config |= {"engine_url": given_engine()} if given_engine() else {}
     if twice := sorted(config.keys() & further.keys()):
         raise click.UsageError(f"{twice[0]} is given by --set and by an option of its own.")
     config |= further
+    if "engine_url" in further:
+        use_engine(further["engine_url"])
     settled = ContainerSettings(**config).settings()  # refuses what contradicts each other
     found = run(_in_image(image, settled)) if image else _on_host(origin, only_list=only_list)
     if only_list:
