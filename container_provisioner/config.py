@@ -16,7 +16,8 @@ from traitlets.config import LoggingConfigurable
 from .engine.create_body import check_extra
 from .policy import PROFILES, Settings, choose_network, choose_transport
 from .spec import Limits
-from .topology import topology_of
+from .store import private_root
+from .topology import OwnContainer, topology_of
 from .trait_types import (
     Choice,
     Cores,
@@ -112,7 +113,9 @@ class ContainerSettings(LoggingConfigurable):
         in the network ``internal``; for an engine on another host over ports of that host,
         encrypted. ``network``: the container's address in ``network``. ``auto``, the default, is
         ``ipc``, and ``tcp`` for an engine on another host. On this host the messages of ``tcp``
-        and ``network`` are signed but not encrypted unless ``transport_encryption`` is on.
+        and ``network`` are signed but not encrypted unless ``transport_encryption`` is on. For a
+        server that is itself in a container, ``auto`` is ``ipc`` when its runtime directory is on a
+        mount, else ``network``, which ``tcp`` means there too: encrypted if the kernel can.
         """,
     )
     network = Text(
@@ -131,7 +134,10 @@ class ContainerSettings(LoggingConfigurable):
         needs an engine that sets up its own firewall, as engines do by default, and that is not
         rootless. With ``bridge`` and others the kernel reaches what this machine reaches. On an
         engine on another host, ``internal`` is a network whose packets nobody answers: their
-        sender's address is the container's own, which is not known outside that host.
+        sender's address is the container's own, which is not known outside that host. For a server
+        that is itself in a container, ``transport`` ``network`` takes by default the one that its
+        container is in, of several the one without a way out, and never that by which it reaches
+        the engine.
         """,
     )
     workspace = Choice(
@@ -218,7 +224,8 @@ class ContainerSettings(LoggingConfigurable):
         config=True,
         help="""
         Further paths of the host, each ``SOURCE:TARGET`` (read-only) or ``SOURCE:TARGET:rw``.
-        Default none. The source has to exist; the engine's own socket is refused.
+        Default none. The source has to exist; the engine's own socket is refused. For a server that
+        is itself in a container the source is a path there, on one of its mounts.
         """,
     )
     env = Fields(
@@ -318,13 +325,19 @@ class ContainerSettings(LoggingConfigurable):
             raise TraitError(f"The kernelspec's stanza has no setting {name!r}.{hint}")
         super().__init__(**kwargs)
 
-    def settings(self, engine_url: str = "") -> Settings:
+    def settings(self, engine_url: str = "", own: OwnContainer | None = None) -> Settings:
         """All traits, profile applied, for the engine at that URL; without one, on this host.
 
-        Raises TraitError, or `ConfigurationError` when two settings contradict each other.
+        `own` is the engine's container that this process runs in. Raises TraitError, or
+        `ConfigurationError` when two settings contradict each other.
         """
         profile = PROFILES[self.profile]
-        topology = topology_of(engine_url, engine_host=self.engine_host)
+        topology = topology_of(
+            engine_url,
+            engine_host=self.engine_host,
+            own=own,
+            private=str(private_root()) if own is not None else "",
+        )
         check_extra(self.extra_create_options)
         transport = choose_transport(self.transport, topology)
         settings = Settings(
@@ -335,7 +348,7 @@ class ContainerSettings(LoggingConfigurable):
             allow_plaintext=self.allow_plaintext,
             profile=self.profile,
             transport=transport,
-            network=choose_network(self.network, transport, profile),
+            network=choose_network(self.network, transport, profile, topology),
             workspace=self.workspace or profile.workspace,
             workspace_named=bool(self.workspace),
             read_only=profile.read_only,

@@ -73,6 +73,7 @@ async def create(
                 on_server_exit=settings.on_server_exit,
             ),
             **extra_labels,
+            **(settings.topology.own.project_labels if settings.topology.own else {}),
         },
     )
     if settings.network == INTERNAL:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .command import (
@@ -25,6 +26,7 @@ from .policy import INTERNAL, KernelUser, Settings
 from .root import RootFilesystem
 from .spec import ContainerSpec, Mount, Tmpfs
 from .store import KernelDirectory
+from .topology import Topology
 from .transports import Transport
 from .workspace import Workspace
 
@@ -63,12 +65,13 @@ def container_spec(
         argv = with_environment_file(argv, ENVIRONMENT_FILE)
     taken = {mount.target for mount in root.mounts}
     is_shared = settings.topology.shares_files
+    there = directory_on_host(directory, settings.topology)
+    # A folder below /usr is there already, and the engine takes each target once.
+    place_mounts = [place.mount] if place.mount and place.mount.target not in taken else []
     mounts = [
         *root.mounts,
-        *(_private_mounts(request, root, user, directory) if is_shared else []),
-        # A folder below /usr is there already, and the engine takes each target once.
-        *([place.mount] if place.mount and place.mount.target not in taken else []),
-        *settings.mounts,
+        *(_private_mounts(request, root, user, there) if is_shared else []),
+        *map(settings.topology.for_engine, (*place_mounts, *settings.mounts)),
     ]
     tmpfs = [Tmpfs(target="/tmp", size=TMPFS_SIZE)]
     if settings.read_only:
@@ -77,7 +80,7 @@ def container_spec(
         name="",
         image=root.image,
         argv=argv,
-        directory=str(directory.path),
+        directory=str(there.path),
         environment={**INIT, "HOME": HOME, "USER": "kernel", **root.environment, **plain},
         working_dir=place.cwd,
         user=str(user),
@@ -96,10 +99,16 @@ def container_spec(
     )
 
 
+def directory_on_host(directory: KernelDirectory, topology: Topology) -> KernelDirectory:
+    """Where the engine finds it. What its own name leads to may be replaced: only that is kept."""
+    folder = topology.host_path(str(directory.path.parent)) if topology.own else None
+    return KernelDirectory(Path(folder, directory.path.name)) if folder else directory
+
+
 def _private_mounts(
     request: LaunchRequest, root: RootFilesystem, user: KernelUser, directory: KernelDirectory
 ) -> list[Mount]:
-    """The private directory, and what lies on top of it."""
+    """The private directory, as the engine knows it, and what lies on top of it."""
     mounts = [
         Mount(source=str(directory.path), target=PRIVATE_DIR),
         Mount(source=str(directory.sockets), target=SOCKETS_DIR, read_only=False),
@@ -109,7 +118,7 @@ def _private_mounts(
         # written, not its directory: the kernel still cannot put a link in its place.
         file = directory.path / CONNECTION_NAME
         mounts.append(Mount(source=str(file), target=CONNECTION_FILE, read_only=False))
-    if request.command.uses_resources:
+    if request.command.uses_resources and request.settings.topology.own is None:
         mounts.append(Mount(source=request.resource_dir, target=RESOURCE_DIR))
     if root.is_host:
         mounts += [
@@ -122,7 +131,7 @@ def _private_mounts(
 def network_name(settings: Settings) -> str:
     """What the setting ``network`` is called by the engine."""
     if settings.network == INTERNAL:
-        return internal_network_name(is_local=settings.topology.shares_files)
+        return internal_network_name(is_local=not settings.topology.is_remote)
     return settings.network
 
 

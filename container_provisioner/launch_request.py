@@ -42,20 +42,24 @@ _HEARTBEAT = {
 
 
 def connect_far(manager: Any, settings: Settings) -> dict[str, str]:
-    """Have the manager's sockets ready for a kernel on another host.
+    """Have the manager's sockets ready for a kernel on another host, or in a network with other
+    containers.
 
     Returns what `LocalProvisioner.pre_launch` is to be told besides. See "Transport encryption" in
     jupyter_client's documentation.
     """
-    if settings.topology.shares_files:
+    topology = settings.topology
+    is_shared = topology.joins_network and settings.transport == "network"
+    if not (topology.is_remote or is_shared):
         return {}
-    for option, value in _HEARTBEAT.items():
+    for option, value in _HEARTBEAT.items() if topology.is_remote else ():
         # The default of sockets to come: a server's, which are idle for hours. (A `client()` has
         # a context of its own.)
         manager.context.setsockopt(option, value)
     if manager.transport_encryption == "required":
         return {}
-    return {"transport_encryption": "auto"}  # for all that can; the others are refused below
+    # For all that can. On another host the others are refused below.
+    return {"transport_encryption": "auto"}
 
 
 def launch_request(
@@ -74,7 +78,7 @@ def launch_request(
     `known_folder` is the notebook's of an earlier run: who has adopted a kernel need not say.
     Raises `ConfigurationError` for a kernel whose messages others could read.
     """
-    is_remote = not settings.topology.shares_files
+    is_remote = settings.topology.is_remote
     if is_remote and "curve_secretkey" not in connection_info and not settings.allow_plaintext:
         raise ConfigurationError(
             f"The engine at {settings.topology.engine_url} is on another host, and the kernel "

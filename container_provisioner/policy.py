@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import ConfigurationError, UserRefused
 from .spec import Limits, Mount
-from .topology import LOCAL, Topology
+from .topology import LOCAL, OwnContainer, Topology
 
 NOBODY = 65534
 INTERNAL = "internal"  # a network of ours: see `internal_network`
@@ -67,8 +67,10 @@ class Settings:
 
     def check(self) -> None:
         """Refuse settings that are fine one by one and contradict each other."""
-        if not self.topology.shares_files:
+        if self.topology.is_remote:
             self._check_other_host()
+        if self.topology.own is not None:
+            self._check_own_container(self.topology.own)
         if self.transport in ("tcp", "network") and self.network == "none":
             raise ConfigurationError(
                 f"transport {self.transport!r} needs a network, and network is 'none' "
@@ -102,16 +104,60 @@ class Settings:
                 f"{where}, whose address cannot be told from the URL. Set engine_host."
             )
 
+    def _check_own_container(self, own: OwnContainer) -> None:
+        where = f"This server runs in {own} of the engine at {self.topology.engine_url}"
+        if not self.image:
+            raise ConfigurationError(
+                f"{where}, whose Python is not on the engine's host. Set image to one with a "
+                "kernel; it may be the server's own."
+            )
+        if self.transport == "ipc" and not self.topology.shares_files:
+            raise ConfigurationError(
+                f"{where}, and transport 'ipc' needs a folder that kernels can have: "
+                f"{self.topology.why_not(self.topology.private)}. Set JUPYTER_RUNTIME_DIR to a "
+                "short path on a volume, or leave transport unset."
+            )
+        if own.engine_network and self.network == own.engine_network:
+            raise ConfigurationError(
+                f"{where}, which it reaches by the network {self.network!r}. A kernel in it would "
+                "have the engine, and with it its host. Set network to another one."
+            )
+        if self.transport == "network" and self.topology.joins_network:
+            self._check_joined(own, where)
+
+    def _check_joined(self, own: OwnContainer, where: str) -> None:
+        if self.network in own.networks:
+            return
+        possible = ", ".join(name for name in own.networks if name != own.engine_network)
+        which = f"{self.network!r} is not one of them" if self.network else "it is not clear which"
+        raise ConfigurationError(
+            f"{where}, and kernels are to join a network that it is in too "
+            f"({possible or 'there is none that they may'}): {which}. Set network to one of these, "
+            "or JUPYTER_RUNTIME_DIR to a folder on a volume: messages then need no network."
+        )
+
 
 def choose_transport(name: str, topology: Topology = LOCAL) -> str:
-    """``auto`` is ipc, which needs no network, where sockets can be shared."""
-    if name != "auto":
-        return name
-    return "ipc" if topology.shares_files else "tcp"
+    """``auto`` is ipc, which needs no network, where sockets can be shared.
+
+    From a container, ports that are published on its host cannot be reached: ``tcp`` is
+    ``network`` there.
+    """
+    if name == "auto" and topology.shares_files:
+        return "ipc"
+    if name in ("auto", "tcp"):
+        return "network" if topology.joins_network else "tcp"
+    return name
 
 
-def choose_network(named: str, transport: str, profile: Profile) -> str:
-    """`named`, else the profile's. Where that is none, tcp gets the one that has no way out."""
+def choose_network(named: str, transport: str, profile: Profile, topology: Topology = LOCAL) -> str:
+    """`named`, else the profile's. Where that is none, tcp gets the one that has no way out.
+
+    Of a server in a container kernels join a network, if they need one; empty when it is not clear
+    which.
+    """
+    if not named and transport == "network" and topology.own is not None:
+        return topology.own.network
     if not named and transport == "tcp" and profile.network == "none":
         return INTERNAL
     return named or profile.network

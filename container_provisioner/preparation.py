@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from . import workspace
@@ -13,11 +15,13 @@ from .definition import LaunchRequest, container_spec, write_accounts, write_fil
 from .engine.base import Progress
 from .engine.calls import Engine
 from .handle import ContainerIdentity
-from .policy import KernelUser, choose_user
+from .policy import PROFILES, KernelUser, Settings, choose_user
 from .root import RootFilesystem, prepare_root
 from .spec import ContainerSpec
 from .store import KernelDirectory, own_lease, runtime_folder
 from .workspace import Workspace
+
+_told: weakref.WeakSet[Engine] = weakref.WeakSet()  # where this server is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +90,8 @@ class Preparation:
         """The private directory with everything in it. Raises `ConfigurationError` as above."""
         self.directory.create(self.user, own_lease().id)
         write_accounts(directory=self.directory, user=self.user, root=self.root)
+        if self.request.command.uses_resources and self.request.settings.topology.own is not None:
+            self.directory.take_resources(self.request.resource_dir)
         self.write_files()
 
 
@@ -100,10 +106,14 @@ async def prepare(
     Raises `ConfigurationError` and `EngineError`.
     """
     settings = request.settings
+    if settings.topology.own is not None and engine not in _told:
+        _told.add(engine)
+        log.info("%s", settings.topology.describe(settings.transport, settings.network))
     place = workspace.choose_workspace(request.folder, settings, runtime=runtime_folder())
     workspace.check_mounts(
         (*settings.mounts, *([place.mount] if place.mount else [])),
-        engine_socket=engine.url.removeprefix("unix://") if engine.is_local else "",
+        engine_socket=engine.url.removeprefix("unix://") if engine.url.startswith("unix:") else "",
+        topology=settings.topology,
     )
     root = await prepare_root(engine, settings, request.command.argv, log, progress)
     user = choose_user(
@@ -121,5 +131,27 @@ async def prepare(
         workspace=place,
         directory=directory,
         spec=container_spec(request, root=root, user=user, place=place, directory=directory),
-        notices=tuple(filter(None, (place.notice, access))),
+        notices=tuple(filter(None, (place.notice, access, *_of_own_container(settings)))),
     )
+
+
+def _of_own_container(settings: Settings) -> Iterator[str]:
+    """What will surprise whose server is in a container."""
+    topology = settings.topology
+    if topology.own is None:
+        return
+    records = str(runtime_folder())
+    if settings.on_server_exit == "keep" and topology.host_path(records) is None:
+        yield (
+            f"It is to be kept, but its record is in {records}, which is on no mount and goes with "
+            f"this server's {topology.own}: another one will not find it. Set JUPYTER_RUNTIME_DIR "
+            "to a folder on a volume."
+        )
+    has_none = PROFILES[settings.profile].network == "none"
+    joined = settings.network if topology.joins_network and settings.transport != "ipc" else ""
+    if has_none and joined and not topology.own.networks.get(joined):
+        yield (
+            f"Its messages need a network, and {joined!r} has a way out (profile "
+            f"{settings.profile!r} has none). Make that network internal, name another one, or set "
+            "JUPYTER_RUNTIME_DIR to a folder on a volume: messages then need none."
+        )

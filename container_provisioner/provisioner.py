@@ -82,7 +82,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
             )
         await turn()
         try:
-            settings = self.settings(await self._engine_url())
+            settings = await self._settings()
             endpoint = host_endpoint(self.kernel_id, settings)
             # Ours before LocalProvisioner's: it refuses an address that is not local, such as the
             # one a first launch left in the manager, and would pick ports that others can take.
@@ -186,7 +186,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
         reporter: Reporter,
     ) -> None:
         engine = await self._open_engine(self.engine, self.engine_url)
-        settings = self.settings(engine.url)
+        settings = self.settings(engine.url, engine.own)
         guarded = asyncio.ensure_future(self._ownership.guard(engine.url))
         try:
             if self._making_way is not None:
@@ -232,7 +232,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
     async def template(self, cmd: list[str], **kwargs: Any) -> tuple[LaunchRequest, Engine]:
         """What `launch_kernel` would do, for a warm pool to prepare. Undoes `pre_launch`."""
         engine = await self._open_engine(self.engine, self.engine_url)
-        settings = self.settings(engine.url)
+        settings = self.settings(engine.url, engine.own)
         request = self._request(cmd, kwargs, settings)
         self._settle_file(taken=False)
         return request, engine
@@ -296,13 +296,14 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
     def _give_up(self) -> None:
         self._giving_up = asyncio.ensure_future(self.cleanup(restart=False))
 
-    async def _engine_url(self) -> str:
+    async def _settings(self) -> Settings:
         try:
-            return (await self._open_engine(self.engine, self.engine_url)).url
+            engine = await self._open_engine(self.engine, self.engine_url)
         except EngineError:
             if self.facts is None:
                 raise
-            return self.facts.engine_url  # the launch says what is wrong
+            return self.settings(self.facts.engine_url)  # the launch says what is wrong
+        return self.settings(engine.url, engine.own)
 
     async def shutdown_requested(self, restart: bool = False) -> None:
         """The kernel was sent a shutdown message: its end will be no surprise."""

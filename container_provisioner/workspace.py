@@ -12,6 +12,7 @@ from .environment import HOME
 from .errors import WorkspaceError
 from .policy import KernelUser, Settings
 from .spec import Mount
+from .topology import LOCAL, Topology
 
 # Mounting one of these would show the kernel the host rather than a notebook's folder.
 SYSTEM_DIRS = ("/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/root", "/run", "/sbin", "/sys",
@@ -50,7 +51,7 @@ def choose_workspace(
         path = path.resolve()
     if settings.workspace == "none":
         return Workspace(cwd=HOME)
-    if not settings.topology.shares_files:
+    if settings.topology.is_remote:
         return Workspace(
             cwd=HOME,
             notice=f"The engine is on another host, where the notebook's folder {str(path)!r} is "
@@ -60,12 +61,14 @@ def choose_workspace(
         raise WorkspaceError(f"The notebook's folder {str(path)!r} is not a directory.")
     real = path.resolve()
     home = (home or Path.home()).resolve()
-    if real == Path("/"):
+    # What the engine would mount: a server in a container may have it by another name.
+    there = settings.topology.host_path(str(real))
+    if "/" in (str(real), there):
         return Workspace(cwd=HOME, notice="The root directory is not mounted into a kernel.")
     system = {Path(name).resolve() for name in SYSTEM_DIRS}  # /bin is a link on most hosts
     too_much = real in system or real.parent == HOMES or home.is_relative_to(real)
     what = "is a home or system directory" if too_much else ""
-    if runtime is not None and runtime.resolve().is_relative_to(real):
+    if runtime is not None and _holds_runtime(real, runtime, settings.topology):
         what = what or f"holds Jupyter's runtime directory ({runtime})"
     if what and not settings.workspace_named:
         return Workspace(
@@ -74,8 +77,24 @@ def choose_workspace(
             f"{HOME}. Keep notebooks in a folder of their own, or set workspace='ro' or 'rw' to "
             "mount it all the same.",
         )
+    if there is None:
+        why = f"The notebook's folder {settings.topology.why_not(str(real))}"
+        cure = "Keep notebooks on one of these mounts, or give this server's container another"
+        if settings.workspace_named:
+            raise WorkspaceError(f"{why}. {cure}, or set workspace='none'.")
+        return Workspace(cwd=HOME, notice=f"{why}: the kernel starts in {HOME}. {cure}.")
     mount = Mount(source=str(real), target=str(path), read_only=settings.workspace == "ro")
     return Workspace(cwd=str(path), mount=mount)
+
+
+def _holds_runtime(folder: Path, runtime: Path, topology: Topology) -> bool:
+    if runtime.resolve().is_relative_to(folder):
+        return True
+    if topology.own is None:
+        return False
+    # One volume may be mounted here by two names.
+    there, here = topology.host_path(str(runtime)), topology.host_path(str(folder))
+    return bool(there and here) and PurePosixPath(str(there)).is_relative_to(str(here))
 
 
 def owner(folder: str) -> KernelUser:
@@ -114,23 +133,20 @@ def check_access(mount: Mount, user: KernelUser) -> str:
     return ""
 
 
-def check_mounts(mounts: Iterable[Mount], *, engine_socket: str) -> None:
+def check_mounts(
+    mounts: Iterable[Mount], *, engine_socket: str, topology: Topology = LOCAL
+) -> None:
     """Raises `WorkspaceError` for a source that does not exist, or that holds the engine's socket.
 
-    Whoever reaches that socket is root on this machine. `engine_socket` is empty for an engine on
-    another host: what exists there the engine will say, and only the usual sockets are known.
+    Whoever reaches that socket is root on this machine. `engine_socket` is empty for an engine that
+    has none here: of one on another host only the usual sockets are known, and what exists there it
+    will say. Of a server in a container the sources are paths there, on one of its mounts.
     """
-    if not engine_socket:
+    if not engine_socket and topology.own is None:
         for mount in mounts:
-            holder = PurePosixPath(os.path.normpath(mount.source))
-            if any(
-                PurePosixPath(prefix + path).is_relative_to(holder)
-                for path in ENGINE_SOCKETS
-                for prefix in ("", "/var")
-            ):
-                raise WorkspaceError(_holds_socket(mount.source))
+            _check_usual_sockets(mount.source, mount.source)
         return
-    sockets = [Path(path).resolve() for path in (engine_socket, *ENGINE_SOCKETS)]
+    sockets = [Path(path).resolve() for path in (engine_socket, *ENGINE_SOCKETS) if path]
     for mount in mounts:
         if not os.path.exists(mount.source):  # noqa: PTH110 - never raises
             raise WorkspaceError(
@@ -139,6 +155,25 @@ def check_mounts(mounts: Iterable[Mount], *, engine_socket: str) -> None:
         source = Path(mount.source).resolve()
         if any(socket.exists() and socket.is_relative_to(source) for socket in sockets):
             raise WorkspaceError(_holds_socket(mount.source))
+        if topology.own is not None:
+            there = topology.host_path(mount.source)
+            if there is None:
+                raise WorkspaceError(
+                    f"mounts: {topology.why_not(mount.source)}. Give this server's container a "
+                    "mount with it."
+                )
+            _check_usual_sockets(there, mount.source)
+
+
+def _check_usual_sockets(there: str, source: str) -> None:
+    """`there` is what `source` is called on the engine's host, whose links nobody here can see."""
+    holder = PurePosixPath(os.path.normpath(there))
+    if any(
+        PurePosixPath(prefix + path).is_relative_to(holder)
+        for path in ENGINE_SOCKETS
+        for prefix in ("", "/var")
+    ):
+        raise WorkspaceError(_holds_socket(source))
 
 
 def _holds_socket(source: str) -> str:

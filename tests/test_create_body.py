@@ -38,7 +38,6 @@ def bind(source: str, target: str, *, read_only: bool) -> dict[str, Any]:
         "Source": source,
         "Target": target,
         "ReadOnly": read_only,
-        "BindOptions": {"Propagation": "rprivate"},
     }
 
 

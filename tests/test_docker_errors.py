@@ -117,6 +117,14 @@ def refusal(status: int, words: str) -> docker.errors.APIError:
             WorkspaceError,
             "/data",
         ),
+        (
+            403,
+            "<html><body><h1>403 Forbidden</h1>\nRequest forbidden by administrative rules.\n"
+            "</body></html>",
+            EngineError,
+            "Doing it: 403 Forbidden Request forbidden by administrative rules. It is not the "
+            "engine that says so, but a proxy before it.",
+        ),
         (400, "Unknown runtime specified runsc", RuntimeMissing, "no runtime 'runsc'"),
         (400, "unknown or invalid runtime name: runsc", RuntimeMissing, "no runtime 'runsc'"),
         (

@@ -15,7 +15,7 @@ PACKAGE = Path(container_provisioner.__file__).parent
 # From top to bottom, and from left to right: a module imports only what stands before it.
 LAYERS = [
     ["errors", "labels", "exits"],
-    ["topology", "spec", "policy", "command", "connection", "environment", "workspace"],
+    ["spec", "topology", "policy", "command", "connection", "environment", "workspace"],
     ["engine", "transports", "store"],
     [
         *("host_environment", "pulling", "stages", "internal_network"),

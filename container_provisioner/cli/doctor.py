@@ -75,7 +75,7 @@ async def _findings(kernel: str) -> AsyncIterator[Finding]:
     if not has_folder:  # no kernel starts there
         return
     try:
-        async for finding in examine_kernel(kernel, engine.url):
+        async for finding in examine_kernel(kernel, engine.url, engine.own):
             yield finding
     except (NoSuchKernel, ConfigurationError) as exc:
         yield _kernelspec_problem(exc)

@@ -14,7 +14,8 @@ from ..errors import ConfigurationError, ContainerProvisionerError
 from ..exits import format_size
 from ..kernelspecs import PROVISIONER, Trial, trial, trial_manager
 from ..policy import INTERNAL, Settings
-from ..topology import topology_of
+from ..store import runtime_folder
+from ..topology import OwnContainer, topology_of
 from .finding import Finding
 
 # Code that writes two files, by the language that a kernelspec names.
@@ -26,9 +27,12 @@ _WRITES = {
 _SECONDS = 30.0
 
 
-async def examine_kernel(kernel_name: str, engine_url: str) -> AsyncIterator[Finding]:
+async def examine_kernel(
+    kernel_name: str, engine_url: str, own: OwnContainer | None = None
+) -> AsyncIterator[Finding]:
     """Of that kernelspec; for an empty name, of this host's Python with the settings of the
-    environment. `engine_url` is the engine that is used where the kernelspec names none.
+    environment. `engine_url` is the engine that is used where the kernelspec names none, and `own`
+    its container that this process runs in.
 
     Its ``workspace`` is read-write here, whatever the kernelspec says, so that it can be seen whose
     files the kernel writes; but on another host there is none. Raises `NoSuchKernel`, and
@@ -43,12 +47,13 @@ async def examine_kernel(kernel_name: str, engine_url: str) -> AsyncIterator[Fin
             "kernels do not run in containers. 'jupyter container-kernel install' wraps it."
         )
     config = stanza.get("config", {}) if kernel_name else {}
-    if not kernel_name and not topology_of(engine_url).shares_files:
+    if not kernel_name and topology_of(engine_url, own=own).is_remote:
         yield _not_there()
         return
     try:
         given = ContainerSettings(**config)
-        settings = given.settings(given.engine_url or engine_url)
+        url = given.engine_url or engine_url
+        settings = given.settings(url, own if url == engine_url else None)
     except (TraitError, ConfigurationError) as exc:
         yield Finding(
             subject="settings",
@@ -61,7 +66,7 @@ async def examine_kernel(kernel_name: str, engine_url: str) -> AsyncIterator[Fin
         return
     for finding in _policy(settings):
         yield finding
-    is_here = settings.topology.shares_files
+    is_here = settings.topology.host_path(str(runtime_folder())) is not None
     workspace = "rw" if is_here else "none"
     config = {**config, "workspace": workspace, "on_server_exit": "stop"}
     spec.metadata["kernel_provisioner"] = {"provisioner_name": PROVISIONER, "config": config}
@@ -137,7 +142,9 @@ def _answer(tried: Trial, settings: Settings) -> Iterator[Finding]:
 
 
 def _why(tried: Trial, settings: Settings) -> str:
-    if not settings.topology.shares_files:
+    if settings.topology.own is not None:
+        return settings.topology.describe(settings.transport, settings.network)
+    if settings.topology.is_remote:
         encrypted = "encrypted" if tried.is_encrypted else "not encrypted (allow_plaintext)"
         return f"the engine is on another host, found at {tried.facts.address}; {encrypted}"
     return "as the settings say" if settings.transport != "ipc" else "the engine is on this host"

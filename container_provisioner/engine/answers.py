@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any, cast
 
@@ -56,7 +56,18 @@ def container_info(body: Mapping[str, Any]) -> ContainerInfo:
             for item in body.get("Mounts") or ()
             if item.get("Type") == "bind"
         ),
+        volumes=tuple(_volumes(body.get("Mounts") or (), host.get("Tmpfs") or {})),
     )
+
+
+def _volumes(mounts: Iterable[Mapping[str, Any]], tmpfs: Iterable[str]) -> Iterator[Mount]:
+    """What is mounted and is no path of the host's by its own name."""
+    for item in mounts:
+        if item.get("Type") != "bind":
+            source = (item.get("Source") or "") if item.get("Type") == "volume" else ""
+            yield Mount(source=source, target=item["Destination"], read_only=not item.get("RW"))
+    for target in tmpfs:
+        yield Mount(source="", target=target, read_only=False)
 
 
 def listed_exit_code(status: str) -> int:

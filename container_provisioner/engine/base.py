@@ -41,6 +41,7 @@ class ContainerInfo:
     read_only: bool = False  # its root filesystem
     limits: Limits = field(default_factory=Limits)
     mounts: tuple[Mount, ...] = ()
+    volumes: tuple[Mount, ...] = ()  # where they are on the engine's disk; without: in memory
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 
 from ..errors import BuildFailed, EngineNotFound, EngineUnavailable
 from ..spec import ContainerSpec
+from ..topology import OwnContainer
 from .base import (
     BuildProgress,
     BuildRequest,
@@ -32,6 +33,7 @@ from .base import (
     Progress,
     Usage,
 )
+from .own_container import find_own_container, own_ids
 from .watcher import ExitWatcher, Watch
 
 T = TypeVar("T")
@@ -99,6 +101,7 @@ class Engine:
             MEASURING_THREADS, thread_name_prefix="container-usage"
         )
         self._info: EngineInfo | None = None
+        self.own: OwnContainer | None = None  # in which this process runs; see `look_around`
 
     @property
     def url(self) -> str:
@@ -106,7 +109,12 @@ class Engine:
 
     @property
     def is_local(self) -> bool:
-        return self.adapter.is_local
+        return self.adapter.is_local or self.own is not None
+
+    async def look_around(self) -> None:
+        """Find out whether this process runs in one of the engine's containers."""
+        if any(own_ids()):
+            self.own = await self._call(_repeatable(find_own_container), self.adapter)
 
     async def info(self) -> EngineInfo:
         """Asked once; an engine that was upgraded is a new engine to the next process."""

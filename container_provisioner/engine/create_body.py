@@ -73,14 +73,15 @@ def create_body(spec: ContainerSpec) -> dict[str, Any]:
             "NetworkMode": spec.network,
             "IpcMode": "private",
             "ReadonlyRootfs": spec.read_only,
-            # type=bind, not the older Binds: a source that is missing is refused, not made.
+            # type=bind, not the older Binds: a source that is missing is refused, not made. Mounts
+            # made below it later are not seen: rprivate is the default. Below the engine's own
+            # folder, where volumes are, it takes rslave only, and by default.
             "Mounts": [
                 {
                     "Type": "bind",
                     "Source": mount.source,
                     "Target": mount.target,
                     "ReadOnly": mount.read_only,
-                    "BindOptions": {"Propagation": "rprivate"},
                 }
                 for mount in spec.mounts
             ]

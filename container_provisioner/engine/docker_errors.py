@@ -49,6 +49,10 @@ _NEXT_STEPS = {
     re.compile(r"could not select device driver .*gpu"): (
         ". The engine cannot hand out GPUs: install the vendor's container toolkit, or unset gpus."
     ),
+    re.compile(r"^403 Forbidden"): (
+        ". It is not the engine that says so, but a proxy before it. If this is wanted, let the "
+        "proxy pass it: docs/compose.md says what is asked of an engine."
+    ),
 }
 
 
@@ -85,7 +89,7 @@ def _refusal(
     exc: docker.errors.APIError, *, doing: str, image: str, runtime: str
 ) -> EngineError | ConfigurationError:
     """The engine answered, and the answer is no."""
-    words = str(exc.explanation or exc).strip()
+    words = _plain(str(exc.explanation or exc))
     status = exc.response.status_code if exc.response is not None else 0
     if image and (malformed := _REFERENCE.search(words)):
         return ConfigurationError(
@@ -120,6 +124,13 @@ def _refusal(
         return NameTaken(f"{doing}: {words}")
     hint = next((text for sign, text in _NEXT_STEPS.items() if sign.search(words)), "")
     return EngineError(f"{doing}: {words}{hint}")
+
+
+def _plain(words: str) -> str:
+    """Without the markup of a proxy's page; the engine itself writes none."""
+    if "<html" not in words.lower():
+        return words.strip()
+    return " ".join(re.sub(r"<[^>]*>", " ", words).split()).rstrip(".")
 
 
 def _short(exc: BaseException) -> str:

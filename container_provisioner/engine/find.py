@@ -83,6 +83,7 @@ async def open_engine(
                 if (await engine.info()).name == "podman" and adapter is None:
                     engine = _as_podman(engine)
                     await engine.info()
+                await engine.look_around()
             except BaseException as exc:
                 engine.close()
                 if not isinstance(exc, EngineUnavailable):
@@ -94,7 +95,7 @@ async def open_engine(
             if (first := _engines.setdefault(place, engine)) is not engine:
                 engine.close()  # somebody else opened it meanwhile
                 engine = first
-            elif log is not None and not is_encrypted(place):
+            elif log is not None and not (engine.is_local or is_encrypted(place)):
                 log.warning(
                     "The engine at %s is spoken to without encryption: whoever is on the way can "
                     "read kernels' keys, and start containers there. Use TLS, or ssh://.",

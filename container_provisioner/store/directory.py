@@ -123,6 +123,10 @@ class KernelDirectory:
                 tar.add(resources, "resources", filter=_readable)
         return archive.getvalue()
 
+    def take_resources(self, folder: str) -> None:
+        """Have a copy of a kernelspec's folder, where the engine could not mount that."""
+        shutil.copytree(folder, self.path / "resources", symlinks=True, dirs_exist_ok=True)
+
     def open_sockets(self, user: KernelUser) -> None:
         """Let the kernel make its sockets, and remove those of an earlier run.
 
