@@ -211,7 +211,7 @@ from jupyter_client.session import Session
 socket = zmq.Context.instance().socket(zmq.DEALER)
 socket.linger = 0
 monitor = socket.get_monitor_socket(zmq.EVENT_CONNECTED)
-socket.connect("tcp://{address}:42501")
+socket.connect("tcp://{address}:28501")
 Session(key={key!r}).send(socket, "kernel_info_request")
 print(bool(monitor.poll(5000)), bool(socket.poll(1500)))
 """

@@ -95,11 +95,11 @@ def test_the_whole_request():
     ("fields", "difference"),
     [
         (
-            {"network": "bridge", "published_ports": (42501,)},
+            {"network": "bridge", "published_ports": (28501,)},
             {
                 "NetworkMode": "bridge",
-                "ExposedPorts": {"42501/tcp": {}},
-                "PortBindings": {"42501/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]},
+                "ExposedPorts": {"28501/tcp": {}},
+                "PortBindings": {"28501/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]},
             },
         ),
         (

@@ -45,7 +45,7 @@ def body(settings: dict[str, Any] | None, **parts: Any) -> dict[str, Any]:
 
 BRIDGE = {
     "IPAddress": "172.17.0.2",
-    "Ports": {"42501/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32823"}], "8888/tcp": None},
+    "Ports": {"28501/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32823"}], "8888/tcp": None},
     "Networks": {"bridge": {"IPAddress": "172.17.0.2", "IPAMConfig": None, "Aliases": None}},
 }
 # The top-level address is empty for every network but the default one.
@@ -75,7 +75,7 @@ def test_an_inspection_as_a_value():
         oom_killed=True,
         error="some words",
         addresses={"bridge": "172.17.0.2"},
-        published={42501: ("127.0.0.1", 32823)},
+        published={28501: ("127.0.0.1", 32823)},
     )
 
 

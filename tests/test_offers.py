@@ -24,7 +24,7 @@ OFFER = Offer(
     memory=50_000_000,
     started_at="2026-01-01T00:00:00Z",
     addresses={"bridge": "172.17.0.2"},
-    published=[(42501, "127.0.0.1", 49153)],
+    published=[(28501, "127.0.0.1", 49153)],
 )
 MANY = [replace(OFFER, name=f"jupyter-warm-{number:012x}", since=number) for number in range(50)]
 
@@ -48,7 +48,7 @@ def test_what_is_offered_comes_back_whole_until_it_is_taken(offers: Offers):
     assert offers
     assert offers.has(OFFER)
     (found,) = offers.all()
-    assert replace(found, published=[(42501, "127.0.0.1", 49153)]) == OFFER
+    assert replace(found, published=[(28501, "127.0.0.1", 49153)]) == OFFER
     assert [tuple(port) for port in found.published] == OFFER.published
     assert offers.take(found)
     assert not offers.take(OFFER)

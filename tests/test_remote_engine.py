@@ -67,7 +67,7 @@ async def test_nobody_on_the_way_reads_its_messages(
         assert key not in seen
         body = there.api.inspect_container(kernel.container_id)
         assert key.decode() not in json.dumps(body)
-        assert body["HostConfig"]["PortBindings"]["42501/tcp"][0]["HostIp"] == "0.0.0.0"
+        assert body["HostConfig"]["PortBindings"]["28501/tcp"][0]["HostIp"] == "0.0.0.0"
     assert kernel.manager.ip == remote.wire.there
     assert kernel.manager.curve_publickey is not None
 
