@@ -41,10 +41,15 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
         errors.EngineNotFound,
         ["unix:///nowhere.sock (no such file or directory)", "installed and running"],
     ),
-    "engine on another host": (
-        {"engine_url": "tcp://192.0.2.1:2375"},
+    "engine at no address": (
+        {"engine_url": "http://192.0.2.1:2375"},
         errors.ConfigurationError,
-        ["engine_url 'tcp://192.0.2.1:2375'", "only engines on this host", "unix://"],
+        ["engine_url 'http://192.0.2.1:2375' is no address of an engine", "unix://", "ssh://"],
+    ),
+    "engine without certificates": (
+        {"engine_url": "tcp://192.0.2.1:2376?tls=/no/such"},
+        errors.ConfigurationError,
+        ["/no/such holds no ca.pem, cert.pem, key.pem", "name the folder"],
     ),
     "mount of nothing": (
         {"mounts": ["/no/such/place:/data"]},

@@ -17,6 +17,7 @@ from jupyter_client.manager import (
     start_new_kernel,
 )
 from jupyter_client.multikernelmanager import AsyncMultiKernelManager, MultiKernelManager
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
 
 from .conftest import StartKernel, WriteKernelspec
 
@@ -137,8 +138,12 @@ async def test_kernelspec_that_names_no_provisioner_runs_in_a_container_by_defau
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setenv("JUPYTER_DEFAULT_PROVISIONER_NAME", "container-provisioner")
-    kernel = await start_kernel(stanza=False)
-    assert await kernel.run("import os; os.path.exists('/run/kernel')") == "True"
+    KernelProvisionerFactory.clear_instance()  # it has read the variable, if there was one before
+    try:
+        kernel = await start_kernel(stanza=False)
+        assert await kernel.run("import os; os.path.exists('/run/kernel')") == "True"
+    finally:
+        KernelProvisionerFactory.clear_instance()
 
 
 @pytest.mark.parametrize(

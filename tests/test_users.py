@@ -240,7 +240,8 @@ def test_server_that_is_not_root_hands_over_files_to_its_own_uid(
 @needs_root
 def test_server_that_may_not_reach_the_engine_is_told_so(her_jupyter: HerJupyter):
     base, become, variables = her_jupyter
-    write_kernelspec(base / "runtime", image=IMAGE)
+    # Else a Podman of hers would be taken, where one is installed.
+    write_kernelspec(base / "runtime", image=IMAGE, engine="docker")
     outsider = [*(word for word in become if not word.startswith("--groups")), "--clear-groups"]
     done = as_her((base, outsider, variables), CALLER, "contained", "")
     assert done.returncode == 1
