@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -23,7 +21,7 @@ import pytest
 import trustme
 from docker.tls import TLSConfig
 
-START_SECONDS = 60.0
+from .docker_daemon import START_SECONDS, DockerDaemon
 
 
 def run(*command: str) -> None:
@@ -67,14 +65,14 @@ def wire(number: int) -> Iterator[Wire]:
         run("ip", "netns", "delete", name)  # and with it the pair of interfaces
 
 
-class RemoteEngine:
+class RemoteEngine(DockerDaemon):
     """A docker daemon in the namespace. `url` is what ``engine_url`` takes."""
 
     def __init__(self, base: Path, wire: Wire) -> None:
-        self.base, self.wire = base, wire
+        super().__init__(base)
+        self.wire = wire
         self.address = f"tcp://{wire.there}:2376"
         self.certificates = base / "client"
-        self._daemon: subprocess.Popen[bytes] | None = None
         authority = trustme.CA()
         for folder, identity in (
             (base / "server", wire.there),
@@ -99,42 +97,18 @@ class RemoteEngine:
         client.api.trust_env = False  # a REQUESTS_CA_BUNDLE would take the authority's place
         return client
 
-    def start(self) -> None:
+    def command(self) -> list[str]:
         server = self.base / "server"
-        with open(self.base / "dockerd.log", "ab") as log:
-            self._daemon = subprocess.Popen(
-                [
-                    *("nsenter", f"--net=/var/run/netns/{self.wire.namespace}"),
-                    "dockerd",
-                    f"--host={self.address}",
-                    f"--host=unix://{self.base}/docker.sock",
-                    f"--data-root={self.base}/data",
-                    f"--exec-root={self.base}/exec",
-                    f"--pidfile={self.base}/pid",
-                    "--tlsverify",
-                    f"--tlscacert={server}/ca.pem",
-                    f"--tlscert={server}/cert.pem",
-                    f"--tlskey={server}/key.pem",
-                ],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        client = self.client()
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                client.ping()
-                break
-            except (docker.errors.DockerException, OSError):
-                log_end = (self.base / "dockerd.log").read_text()[-2000:]
-                assert time.monotonic() < deadline, log_end
-                time.sleep(0.1)
-        client.close()
-
-    def stop(self, signum: int = signal.SIGTERM) -> None:
-        assert self._daemon is not None
-        self._daemon.send_signal(signum)
-        self._daemon.wait(timeout=START_SECONDS)
+        return [
+            *("nsenter", f"--net=/var/run/netns/{self.wire.namespace}"),
+            "dockerd",
+            f"--host={self.address}",
+            f"--host=unix://{self.base}/docker.sock",
+            "--tlsverify",
+            f"--tlscacert={server}/ca.pem",
+            f"--tlscert={server}/cert.pem",
+            f"--tlskey={server}/key.pem",
+        ]
 
     def load(self, *images: str) -> None:
         """Have images of the engine that the other tests use."""
@@ -195,11 +169,7 @@ def remote_engine(number: int = 1) -> Iterator[RemoteEngine]:
         try:
             engine.start()
             yield engine
-            client = engine.client()
-            for container in client.containers.list(all=True, ignore_removed=True):
-                with suppress(docker.errors.NotFound):  # a guard was faster
-                    container.remove(force=True, v=True)
-            client.close()
+            engine.remove_containers()
         finally:
             engine.stop()
             shutil.rmtree(base, ignore_errors=True)

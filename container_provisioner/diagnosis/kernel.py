@@ -161,17 +161,8 @@ async def _files(tried: Trial, language: str, *, is_here: bool) -> AsyncIterator
         )
         return
     into_folder, into_home = _WRITES[language]
-    if not is_here:
-        pass
-    elif words := await _refusal(tried, into_folder):
-        yield Finding(
-            subject="files",
-            outcome="problem",
-            says=f"the kernel cannot write into its notebook's folder: {words}",
-            cure="Set user to the folder's owner, or let the engine map user ids as they are.",
-        )
-    else:
-        yield _owner((tried.folder / "written").stat())
+    if is_here:
+        yield await _folder(tried, into_folder)
     if words := await _refusal(tried, into_home):
         yield Finding(
             subject="home",
@@ -179,6 +170,17 @@ async def _files(tried: Trial, language: str, *, is_here: bool) -> AsyncIterator
             says=f"the kernel's home cannot be written: {words}",
             cure="Let HOME in the image be a folder of its user's, or leave it unset.",
         )
+
+
+async def _folder(tried: Trial, code: str) -> Finding:
+    if words := await _refusal(tried, code):
+        return Finding(
+            subject="files",
+            outcome="problem",
+            says=f"the kernel cannot write into its notebook's folder: {words}",
+            cure="Set user to the folder's owner, or let the engine map user ids as they are.",
+        )
+    return _owner((tried.folder / "written").stat())
 
 
 async def _refusal(tried: Trial, code: str) -> str:
