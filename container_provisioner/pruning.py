@@ -156,10 +156,11 @@ class _Look:
         files = await asyncio.to_thread(Files.now, engine.url)
         offers = await asyncio.to_thread(Offers().all)
         network = internal_network_name(is_local=engine.is_local)
+        volumes_of = {labels.KERNEL_ID: None, labels.PLACE: place_id()}
         containers, images, volumes, networks = await asyncio.gather(
             engine.list_containers({labels.KERNEL_ID: None}),
             engine.list_images({labels.HOST_ENVIRONMENT: None}),
-            engine.unused_volumes({labels.KERNEL_ID: None, labels.PLACE: place_id()}),
+            engine.unused_volumes(volumes_of),
             engine.networks(network),
         )
         return cls(

@@ -6,11 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from container_provisioner.cli import control
 from container_provisioner.cli.servers import server_of
+from container_provisioner.engine.base import ContainerInfo
+from container_provisioner.engine.calls import Engine
 from container_provisioner.store import RecordStore, own_lease, runtime_folder
 
 from .command_line import command
@@ -163,6 +166,34 @@ def test_a_scripts_kernel_dies_and_is_not_restarted(
     assert (done.code, done.stdout) == (8, "")
     assert "It has ended." in done.stderr
     owner.end()
+
+
+def test_a_kernel_that_its_owner_starts_again_was_killed(
+    kernelspec: WriteKernelspec, start_owner: StartOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks too late sees it run, but not the run that was to end."""
+    kernelspec()
+    owner = start_owner()
+
+    def started() -> Any:
+        return owner.container.attrs["State"]["StartedAt"]
+
+    run = started()
+    looks: list[str] = []
+
+    async def late(engine: Engine, container: str) -> ContainerInfo:
+        """Once its owner's restarter has seen that it had ended."""
+        if looks:
+            eventually(lambda: started() != run, "its owner to restart it")
+        looks.append(container)
+        return await inspect(engine, container)
+
+    inspect = Engine.inspect
+    monkeypatch.setattr(Engine, "inspect", late)
+    done = command("kill", owner.kernel_id)
+    assert (done.code, done.lines, len(looks)) == (0, [owner.kernel_id], 2), done.stderr
+    owner.end()
+    assert owner.container is None
 
 
 def test_an_interrupt_is_sent_in_the_kernels_own_way(

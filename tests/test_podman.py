@@ -16,6 +16,7 @@ from container_provisioner import labels
 from container_provisioner.engine import podman, podman_service
 from container_provisioner.engine.find import close_engines
 from container_provisioner.engine.podman_service import PodmanService
+from container_provisioner.store import place_id
 
 from .command_line import command
 from .conftest import IMAGE, StartKernel, WriteKernelspec
@@ -46,19 +47,13 @@ def service(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Podm
 def containers(service: PodmanService) -> Iterator[docker.DockerClient]:
     client = podman_client(service)
     yield client
-    left = [
-        container
-        for container in client.containers.list(all=True, filters={"label": [labels.KERNEL_ID]})
-        if _is_below(container, service.folder.parent)
-    ]
+    left = client.containers.list(
+        all=True, filters={"label": [f"{labels.PLACE}={place_id()}"]}, ignore_removed=True
+    )
     for container in left:
         container.remove(force=True)
     client.close()
     assert not left, f"left behind: {[container.name for container in left]}"
-
-
-def _is_below(container: docker.models.containers.Container, folder: Path) -> bool:
-    return any(mount["Source"].startswith(str(folder)) for mount in container.attrs["Mounts"])
 
 
 @pytest.fixture

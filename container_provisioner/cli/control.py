@@ -73,12 +73,16 @@ async def end(engine: Engine, kernel: ListedKernel) -> str:
 
 async def _kill(engine: Engine, kernel: ListedKernel) -> None:
     container = kernel.container.id
-    if not await engine.signal(container, signal.SIGKILL):
-        await engine.unpause(container)
-        await engine.signal(container, signal.SIGKILL)
-    deadline = time.monotonic() + END_SECONDS  # some engines answer before it has ended
     with contextlib.suppress(ContainerGone):
-        while (await engine.inspect(container)).state in RUNNING:
+        run = (await engine.inspect(container)).started_at
+        if not await engine.signal(container, signal.SIGKILL):
+            await engine.unpause(container)
+            await engine.signal(container, signal.SIGKILL)
+        deadline = time.monotonic() + END_SECONDS  # some engines answer before it has ended
+        # Whoever has it may start it again, sooner than this looks.
+        while (found := await engine.inspect(container)).state in RUNNING:
+            if found.started_at != run:
+                return
             if time.monotonic() > deadline:
                 raise EngineError(f"Container {container[:12]} was sent SIGKILL and still runs.")
             await asyncio.sleep(0.05)
