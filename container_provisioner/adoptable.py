@@ -31,6 +31,7 @@ class AdoptableKernel:
     transport: str = ""  # ipc, tcp or network
     network: str = ""
     address: str = ""  # of the engine's host; empty: it is this one
+    nodes: Mapping[str, str] | None = None  # of a swarm: see `Topology`
     on_server_exit: str = "stop"
     max_idle: float = 0.0  # seconds; 0 is for ever
     server: str = ""  # which of the servers that share a runtime directory; empty is none
@@ -40,7 +41,9 @@ class AdoptableKernel:
 
     def channels(self) -> Transport:
         """How messages reach it."""
-        return transport_named(self.transport, network=self.network, address=self.address)
+        return transport_named(
+            self.transport, network=self.network, address=self.address, nodes=self.nodes
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -106,6 +109,7 @@ class AdoptableKernel:
             transport=text("transport", "", "", "ipc", "tcp", "network"),
             network=text("network", ""),
             address=text("address", ""),
+            nodes=_nodes(fields.get("nodes")),
             on_server_exit=text("on_server_exit", "stop", "stop", "keep"),
             max_idle=max_idle,
             server=text("server", ""),
@@ -113,6 +117,14 @@ class AdoptableKernel:
             session_name=text("session_name", ""),
             read_only=fields.get("read_only") is not False,
         )
+
+
+def _nodes(value: Any) -> dict[str, str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not all(isinstance(part, str) for part in value.values()):
+        raise KernelNotAdoptable("The provisioner info's nodes make no sense.")
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)

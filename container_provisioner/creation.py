@@ -22,6 +22,7 @@ from . import labels
 from .command import PRIVATE_DIR, SOCKETS_DIR
 from .engine.base import ContainerInfo
 from .engine.calls import Engine, to_the_end
+from .environment import HOME
 from .errors import (
     CommandMissing,
     ConfigurationError,
@@ -96,14 +97,21 @@ async def create(
         return await engine.create(spec)
 
     container_id = await under_name(engine, name, make, launch_id, request.kernel_id)
-    if not settings.read_only:
+    if not any(tmpfs.target == HOME for tmpfs in spec.tmpfs):
         await engine.upload(container_id, "/", home_archive(prepared.user))
     identity = prepared.identity(name=name, launch_id=launch_id, container_id=container_id)
     return KernelContainer(engine=engine, log=log, identity=identity)
 
 
-async def start(prepared: Preparation, container: KernelContainer) -> ContainerInfo:
-    """Run it. Raises `KernelDied` when it has ended by the time one looks, with its own words."""
+async def start(
+    prepared: Preparation,
+    container: KernelContainer,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> ContainerInfo:
+    """Run it. Raises `KernelDied` when it has ended by the time one looks, with its own words.
+
+    Where a place is to be found for it first, waits for that, until it `is_wanted` no more.
+    """
     engine, container_id = container.engine, container.identity.container_id
     if PRIVATE_DIR in prepared.spec.volumes:
         await engine.upload(container_id, PRIVATE_DIR, prepared.archive())
@@ -124,8 +132,38 @@ async def start(prepared: Preparation, container: KernelContainer) -> ContainerI
         error = CommandMissing(exc.command, prepared.root.title)
         raise ConfigurationError(f"{error} {note}") if wrapped else error from exc
     info = await container.follow()
+    if info is not None and info.state == "created":
+        info = await _placed(prepared, container, info, is_wanted)
     if info is None or container.status is not None:
         raise await _death(container)
+    return info
+
+
+async def _placed(
+    prepared: Preparation,
+    container: KernelContainer,
+    info: ContainerInfo | None,
+    is_wanted: Callable[[], bool],
+) -> ContainerInfo | None:
+    """Wait until a swarm has found a node for it, and the node has the image.
+
+    Raises `StartTimeout` with what it waits for.
+    """
+    settings, began = prepared.request.settings, time.monotonic()
+    while info is not None and info.state == "created":
+        # It says why when it finds no node. Else a node may be at the image.
+        allowed = settings.start_timeout if info.error else settings.pull_timeout
+        if time.monotonic() - began > allowed:
+            why = info.error or "it may still be at the image, which each node pulls for itself"
+            raise StartTimeout(
+                f"No node of the swarm ran the kernel within {allowed:g} s: {why}. Service "
+                f"{info.name}, image {container.identity.image}. It was removed. "
+                "'docker node ls' and 'docker service ps' show what there is."
+            )
+        if not is_wanted():
+            raise KernelDied("The kernel was shut down while it started.")
+        await asyncio.sleep(_GLANCE_SECONDS)
+        info = await container.look()
     return info
 
 

@@ -74,7 +74,8 @@ def container_spec(
         *map(settings.topology.for_engine, (*place_mounts, *settings.mounts)),
     ]
     tmpfs = [Tmpfs(target="/tmp", size=TMPFS_SIZE)]
-    if settings.read_only:
+    # The root filesystem of a swarm's service is not there to put a home into, before it runs.
+    if settings.read_only or settings.topology.nodes is not None:
         tmpfs.append(Tmpfs(target=HOME, size=TMPFS_SIZE, mode=0o700, uid=user.uid, gid=user.gid))
     return ContainerSpec(
         name="",
@@ -96,6 +97,7 @@ def container_spec(
         gpus=settings.gpus,
         runtime=settings.runtime,
         extra=settings.extra_create_options,
+        placement=settings.placement,
     )
 
 
@@ -131,7 +133,7 @@ def _private_mounts(
 def network_name(settings: Settings) -> str:
     """What the setting ``network`` is called by the engine."""
     if settings.network == INTERNAL:
-        return internal_network_name(is_local=not settings.topology.is_remote)
+        return internal_network_name(settings.topology)
     return settings.network
 
 

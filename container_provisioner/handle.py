@@ -69,6 +69,10 @@ class KernelContainer:
         """Watch a run that has just begun; call it after each start. None: gone already."""
         return await self.engine.check(self.watch())
 
+    async def look(self) -> ContainerInfo | None:
+        """The same of a run that is followed already."""
+        return await self.engine.check(self._watch or self.watch())
+
     def watch(self) -> Watch:
         """The same of a run that is known to go on afterwards."""
         self.end_requested = False

@@ -5,7 +5,7 @@ containers. Any number of processes may do either at the same time.
 
 An engine publishes no ports of an internal network. For kernels that are used from another host
 there is one of another kind: not internal, and without the translation of addresses that lets
-others answer.
+others answer. A swarm's is made by who sets up the swarm.
 """
 
 from __future__ import annotations
@@ -15,19 +15,37 @@ import logging
 
 from . import labels
 from .engine.calls import Engine, to_the_end
-from .errors import EngineError, NameTaken
+from .errors import ConfigurationError, EngineError, NameTaken
+from .topology import Topology, topology_of
 
 _ATTEMPTS = 5
 
+# A manager hands no driver options on to the nodes; each has to have them already.
+_BRIDGE = "com.docker.network.bridge"
+_NOT_IN_SWARM = (
+    "This swarm has no network for kernels that are not to get out. Nothing was started. Set "
+    "network='bridge' if they may, or have such a network made: on each node 'docker network "
+    f"create --config-only --opt {_BRIDGE}.enable_ip_masquerade=false --opt {_BRIDGE}.enable_icc="
+    "false jupyter-kernels', and then on a manager 'docker network create --scope swarm --driver "
+    f"bridge --config-from jupyter-kernels {labels.SWARM_NETWORK}'."
+)
 
-def internal_network_name(*, is_local: bool) -> str:
-    """What it is called by an engine on this host, or on another."""
-    return labels.INTERNAL_NETWORK if is_local else labels.PUBLISHED_NETWORK
+
+def internal_network_name(topology: Topology) -> str:
+    """What it is called by an engine on this host, or on another, or by a swarm."""
+    if topology.nodes is not None:
+        return labels.SWARM_NETWORK
+    return labels.PUBLISHED_NETWORK if topology.is_remote else labels.INTERNAL_NETWORK
 
 
 async def ensure_internal_network(engine: Engine) -> None:
-    """Have it. Raises `EngineError` when something else has its name or its bridge."""
-    name, taken = internal_network_name(is_local=engine.is_local), ""
+    """Have it. Raises `EngineError` when something else has its name or its bridge, and
+    `ConfigurationError` for a swarm that does not have it."""
+    if topology_of(engine.url, own=engine.own).nodes is not None:
+        if not any(found.config_from for found in await engine.networks(labels.SWARM_NETWORK)):
+            raise ConfigurationError(_NOT_IN_SWARM)
+        return
+    name, taken = internal_network_name(topology_of(engine.url, own=engine.own)), ""
     bridge = labels.INTERNAL_BRIDGE if engine.is_local else labels.PUBLISHED_BRIDGE
     for _ in range(_ATTEMPTS):
         found = await engine.networks(name)
@@ -62,7 +80,7 @@ async def remove_internal_network(engine: Engine) -> bool:
 
     Raises `EngineError` when the engine does not do it. Quiet about what is not this package's.
     """
-    name = internal_network_name(is_local=engine.is_local)
+    name = internal_network_name(topology_of(engine.url, own=engine.own))
     found = await engine.networks(name)
     if not any(labels.INTERNAL in network.labels for network in found):
         return False
@@ -74,5 +92,5 @@ async def leave_internal_network(engine: Engine, log: logging.Logger) -> None:
     try:
         await to_the_end(asyncio.ensure_future(remove_internal_network(engine)))
     except EngineError as exc:
-        name = internal_network_name(is_local=engine.is_local)
+        name = internal_network_name(topology_of(engine.url, own=engine.own))
         log.warning("Network %s may be left behind: %s", name, exc)

@@ -53,6 +53,18 @@ PUBLISHED_NETWORK = "container-provisioner-published"
 """Its counterpart for kernels that are used from another host: their ports are published there."""
 PUBLISHED_BRIDGE = "jupyter-remote"
 
+SWARM_NETWORK = "container-provisioner-swarm"
+"""The same of a swarm, with a bridge on each node. Whoever sets up the swarm makes it."""
+
+SERVICE = PREFIX + "service"
+"""On a swarm's secret: the id of the service that it was made for."""
+
+NETWORK = PREFIX + "network"
+"""On a swarm's service: the network's name, where the swarm itself has an id only."""
+
+END_SIGNAL = PREFIX + "end-signal"
+"""On a swarm's service that was told to end: the signal's number. Its task is gone then."""
+
 HOST_ENVIRONMENT = PREFIX + "host-environment"
 """On the image of empty directories that stands under the host's own Python environment."""
 

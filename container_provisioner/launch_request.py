@@ -22,7 +22,10 @@ from .transports import Transport, transport_named
 def transport(settings: Settings) -> Transport:
     """The one that the settings name, to the engine that they are for."""
     return transport_named(
-        settings.transport, network=settings.network, address=settings.topology.address
+        settings.transport,
+        network=settings.network,
+        address=settings.topology.address,
+        nodes=settings.topology.nodes,
     )
 
 

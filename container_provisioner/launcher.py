@@ -64,7 +64,9 @@ async def launch(
             container.report_to(reporter)
         else:
             try:
-                container, info = await _run(prepared, container, engine, log, undo, reporter)
+                container, info = await _run(
+                    prepared, container, engine, log, undo, reporter, is_wanted
+                )
             except NetworkMissing:
                 if container is None:
                     raise
@@ -72,7 +74,7 @@ async def launch(
                 # again: another network of that name is not the one that it was in.
                 container.reporter = None  # the run that is reported is not its
                 await container.remove()
-                container, info = await _run(prepared, None, engine, log, undo, reporter)
+                container, info = await _run(prepared, None, engine, log, undo, reporter, is_wanted)
         endpoint = request.transport.resolve(prepared.directory.sockets, info)
         if claimed is None:
             listening = request.transport.until_listening(endpoint)
@@ -133,6 +135,7 @@ async def _run(
     log: logging.Logger,
     undo: AsyncExitStack,
     reporter: Reporter,
+    is_wanted: Callable[[], bool],
 ) -> tuple[KernelContainer, ContainerInfo]:
     """Start the predecessor, or a new container where there is none."""
     container = predecessor
@@ -144,7 +147,7 @@ async def _run(
     reporter.know(container_id=container.identity.container_id)
     reporter.tell("starting")
     container.reporter = reporter
-    return container, await start(prepared, container)
+    return container, await start(prepared, container, is_wanted)
 
 
 async def _create(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ConfigurationError, UserRefused
-from .spec import Limits, Mount
+from .spec import Limits, Mount, Placement
 from .topology import LOCAL, OwnContainer, Topology
 
 NOBODY = 65534
@@ -64,6 +64,7 @@ class Settings:
     pull_timeout: float = 600.0
     start_timeout: float = 60.0
     extra_create_options: Mapping[str, Any] = field(default_factory=dict)
+    placement: Placement | None = None  # in a swarm
 
     def check(self) -> None:
         """Refuse settings that are fine one by one and contradict each other."""
@@ -84,12 +85,15 @@ class Settings:
             )
 
     def _check_other_host(self) -> None:
+        is_swarm = self.topology.nodes is not None
         where = f"The engine at {self.topology.engine_url} is on another host"
+        if is_swarm:
+            where = "A swarm's kernels are on any of its nodes"
         if not self.image:
             raise ConfigurationError(
                 f"{where}, where this one's Python is not. Set image to one with a kernel."
             )
-        if self.transport != "tcp":
+        if self.transport != "tcp" and not (is_swarm and self.transport == "network"):
             raise ConfigurationError(
                 f"{where}, and transport {self.transport!r} reaches kernels on this one only. "
                 "Leave transport unset, or set transport='tcp'."
@@ -99,7 +103,7 @@ class Settings:
                 f"{where}, where the notebook's folder is not: workspace={self.workspace!r} cannot "
                 "be. Set workspace='none', and mounts for paths of that host."
             )
-        if not self.topology.address:
+        if not self.topology.address and not is_swarm:
             raise ConfigurationError(
                 f"{where}, whose address cannot be told from the URL. Set engine_host."
             )

@@ -67,6 +67,7 @@ class Preparation:
             transport=settings.transport,
             network=settings.network,
             address=settings.topology.address,
+            nodes=settings.topology.nodes,
             on_server_exit=settings.on_server_exit,
             max_idle=settings.max_idle,
             server=request.server,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from . import host_environment
-from .engine.base import Progress
+from .engine.base import ImageInfo, Progress
 from .engine.calls import Engine
 from .errors import ImageMissing
 from .image import ensure_image, image_user
@@ -55,6 +55,17 @@ def _look_at_host(program: str) -> RootFilesystem:
     )
 
 
+def pinned(image: str, info: ImageInfo) -> str:
+    """The image by its content: a node that has it asks no registry, and all have the same.
+
+    One that no registry is known to have is named by its id, which no node can pull.
+    """
+    name = image.partition("@")[0]
+    name = name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name
+    same = [digest for digest in info.digests if digest.partition("@")[0] == name]
+    return next(iter((*same, *info.digests)), info.id)
+
+
 async def prepare_root(
     engine: Engine,
     settings: Settings,
@@ -80,8 +91,13 @@ async def prepare_root(
         # A name costs a lookup; only user='image', or a root server, has to know its number.
         needed = settings.user == "image" or (settings.user == "auto" and not is_root(info.user))
         user = await image_user(engine, settings.image, info) if needed else None
+        is_swarm = settings.topology.nodes is not None
         return RootFilesystem(
-            image=settings.image, title=settings.image, argv=argv, version=info.id, user=user
+            image=pinned(settings.image, info) if is_swarm else settings.image,
+            title=settings.image,
+            argv=argv,
+            version=info.id,
+            user=user,
         )
     root = await asyncio.to_thread(_look_at_host, argv[0])
     if engine not in _have_host_image:

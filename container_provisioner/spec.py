@@ -40,8 +40,21 @@ class Limits:
     log_size: int = 10 * 1024**2  # bytes of kernel output that the engine keeps
 
 
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where in a swarm a kernel may run, and what is kept free for it there."""
+
+    constraints: tuple[str, ...] = ()  # such as node.labels.gpu==true; all have to hold
+    preferences: tuple[
+        str, ...
+    ] = ()  # such as node.labels.rack; kernels are spread over its values
+    memory: int | None = None  # bytes; None is nothing, here and below
+    cpus: float | None = None  # cores
+    resources: Mapping[str, str] = field(default_factory=dict)  # kind -> a number, or an id
+
+
 # Newer than digests that stand in records; their defaults are what there was before.
-_SINCE_THEN = {"volumes": (), "published_on": "127.0.0.1"}
+_SINCE_THEN = {"volumes": (), "published_on": "127.0.0.1", "placement": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +84,7 @@ class ContainerSpec:
     gpus: str = ""
     runtime: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    placement: Placement | None = None  # None: it is for no swarm
 
     def digest(self) -> str:
         """Sixteen digits that two specs share when one container can serve for both.

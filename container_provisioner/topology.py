@@ -135,8 +135,14 @@ class Topology:
             ways = f"messages go over {transport}"
         return f"This server runs in {self.own} of the engine at {self.engine_url}: {files}; {ways}"
 
+    # Of a swarm: addresses of nodes, by their hostnames, where they are not what the swarm says.
+    nodes: Mapping[str, str] | None = None  # None: it is no swarm
+
 
 LOCAL = Topology()
+
+SWARM = "swarm+"
+"""Begins the URL of an engine that is asked for services of its swarm, not for containers."""
 
 
 def topology_of(
@@ -147,6 +153,7 @@ def topology_of(
     private: str = "",
 ) -> Topology:
     """Of the engine at that URL: a unix socket is on this host, everything else on another one.
+    A swarm's kernels are on any of its nodes.
 
     But for `own`: whatever the URL, the engine that has the container which this process runs in
     is on this host, and sees other paths. Can it have `private`, the folder of the kernels' private
@@ -158,6 +165,8 @@ def topology_of(
         inside = Topology(engine_url=engine_url, own=own, private=private)
         shares_files = inside.host_path(private) is not None
         return Topology(engine_url=engine_url, own=own, private=private, shares_files=shares_files)
+    if engine_url.startswith(SWARM):
+        return Topology(shares_files=False, engine_url=engine_url, nodes={})
     parts = urlsplit(engine_url)
     if parts.scheme in ("", "unix"):
         return Topology(engine_url=engine_url)

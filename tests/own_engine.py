@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -59,7 +58,4 @@ def own_engine(*, live_restore: bool = False, disk: str = "") -> Iterator[OwnEng
     finally:
         engine.remove_containers()
         engine.stop()
-        # The disk, and what a daemon mounts over it and leaves when it is killed.
-        while f" {base}/data " in Path("/proc/self/mounts").read_text():
-            subprocess.run(["umount", "--lazy", str(base / "data")], check=True)
-        shutil.rmtree(base, ignore_errors=True)
+        engine.remove_files()

@@ -68,9 +68,9 @@ def wire(number: int) -> Iterator[Wire]:
 class RemoteEngine(DockerDaemon):
     """A docker daemon in the namespace. `url` is what ``engine_url`` takes."""
 
-    def __init__(self, base: Path, wire: Wire) -> None:
+    def __init__(self, base: Path, wire: Wire, hostname: str = "elsewhere") -> None:
         super().__init__(base)
-        self.wire = wire
+        self.wire, self.hostname = wire, hostname
         self.address = f"tcp://{wire.there}:2376"
         self.certificates = base / "client"
         authority = trustme.CA()
@@ -101,6 +101,7 @@ class RemoteEngine(DockerDaemon):
         server = self.base / "server"
         return [
             *("nsenter", f"--net=/var/run/netns/{self.wire.namespace}"),
+            *("unshare", "--uts", "sh", "-c", 'hostname "$0"; exec "$@"', self.hostname),
             "dockerd",
             f"--host={self.address}",
             f"--host=unix://{self.base}/docker.sock",
@@ -172,4 +173,4 @@ def remote_engine(number: int = 1) -> Iterator[RemoteEngine]:
             engine.remove_containers()
         finally:
             engine.stop()
-            shutil.rmtree(base, ignore_errors=True)
+            engine.remove_files()

@@ -103,3 +103,8 @@ def test_info_without_a_key_is_refused(info: object) -> None:
 def test_the_original_is_left_alone() -> None:
     info = {"key": b"k"}
     assert (to_json(info), from_json({"key": "k"}), info) == ({"key": "k"}, info, {"key": b"k"})
+
+
+def test_no_port_of_a_kernel_is_given_out_by_linux_itself() -> None:
+    """Docker's resolver listens on such a port in the container, on every network of one's own."""
+    assert max(TCP_PORTS.values()) < 32768

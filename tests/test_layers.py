@@ -34,6 +34,7 @@ LAYERS = [
         "container_process",
         "spared_file",
         "provisioner",
+        "swarm",
     ],
     ["attached", "templates", "building", "kernelspecs", "diagnosis", "server", "cli", "__main__"],
 ]
@@ -47,7 +48,7 @@ LIBRARIES = {
     "urllib3": {"engine"},
     "tenacity": {"engine", "naming"},
     "traitlets": {
-        *("trait_types", "config", "container_process"),
+        *("trait_types", "config", "container_process", "swarm"),
         *("attached", "diagnosis", "server", "cli"),
     },
     "jupyter_client": {

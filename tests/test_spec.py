@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from container_provisioner.spec import ContainerSpec, Limits, Mount, Tmpfs
+from container_provisioner.spec import ContainerSpec, Limits, Mount, Placement, Tmpfs
 
 MOUNT = Mount(source="/a", target="/b")
 TMPFS = Tmpfs(target="/tmp", size=1)
@@ -41,6 +41,7 @@ OTHER: dict[str, Any] = {
     "gpus": "all",
     "runtime": "runsc",
     "extra": {"HostConfig": {"Ulimits": [1]}, "Hostname": "h"},
+    "placement": Placement(),
 }
 SAYS_WHOSE_IT_IS = {"name", "labels", "environment", "directory"}
 

@@ -14,7 +14,7 @@ from container_provisioner.definition import LaunchRequest, container_spec
 from container_provisioner.policy import KernelUser, Settings
 from container_provisioner.preparation import Preparation
 from container_provisioner.root import RootFilesystem
-from container_provisioner.spec import Limits, Mount
+from container_provisioner.spec import Limits, Mount, Placement
 from container_provisioner.store import KernelDirectory
 from container_provisioner.topology import Topology
 from container_provisioner.transports import IpcTransport, TcpTransport
@@ -114,6 +114,7 @@ SETTINGS_THAT_MATTER: dict[str, Any] = {
     "runtime": "runsc",
     "mounts": (Mount(source="/m", target="/m"),),
     "extra_create_options": {"HostConfig": {"Ulimits": []}},
+    "placement": Placement(),
 }
 SETTINGS_THAT_DO_NOT: dict[str, Any] = {
     # They show in what else there is: the engine's address, the root, the user, the folder.

@@ -11,12 +11,14 @@ import click
 
 from ..config import ContainerSettings
 from ..engine.calls import Engine
-from ..engine.find import close_engines, open_engine
+from ..engine.find import close_engines, open_engine, open_swarm
 
 T = TypeVar("T")
 
 ENGINE_URL = "CONTAINER_PROVISIONER_ENGINE_URL"
 _GIVEN = f"{__name__}.engine_url"
+SWARM = "CONTAINER_PROVISIONER_SWARM"
+"""Set to anything, as ``--swarm`` does: the kernels meant are services of the engine's swarm."""
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -41,8 +43,10 @@ def given_engine() -> str:
 async def the_engine() -> Engine:
     """The one that kernels run on whose stanza names no other: ``--engine-url``, else by the
     variables ``CONTAINER_PROVISIONER_ENGINE`` and ``…_ENGINE_URL``, else the first that answers.
+    With ``--swarm`` it is that one's swarm.
 
-    Raises `EngineNotFound`, `ConfigurationError`, TraitError.
+    Raises `EngineNotFound`, `EngineMismatch`, `ConfigurationError`, TraitError.
     """
     settings = ContainerSettings()
-    return await open_engine(settings.engine, settings.engine_url)
+    engine = await open_engine(settings.engine, settings.engine_url)
+    return await open_swarm(engine) if os.environ.get(SWARM) else engine

@@ -12,7 +12,7 @@ from jupyter_client.kernelspec import NoSuchKernel
 from traitlets import TraitError
 
 from ..errors import ContainerProvisionerError
-from .asking import ENGINE_URL, use_engine
+from .asking import ENGINE_URL, SWARM, use_engine
 from .attach import attach
 from .build import build
 from .cp import cp
@@ -43,8 +43,13 @@ def _use_engine(ctx: click.Context, param: click.Parameter, url: str | None) -> 
         use_engine(url)
 
 
+def _use_swarm(ctx: click.Context, param: click.Parameter, chosen: bool) -> None:
+    if chosen:
+        os.environ[SWARM] = "1"
+
+
 def common_options(subcommand: click.Command) -> None:
-    """``--engine-url`` and ``--debug``, which mean the same before and after the subcommand."""
+    """Options that mean the same before and after the subcommand."""
     for option in (
         click.option(
             "--debug",
@@ -60,6 +65,13 @@ def common_options(subcommand: click.Command) -> None:
             callback=_use_engine,
             help="The container engine, such as unix:///var/run/docker.sock. Default: the variable "
             f"{ENGINE_URL}, else the first engine that answers. A kernelspec's stanza wins.",
+        ),
+        click.option(
+            "--swarm",
+            is_flag=True,
+            expose_value=False,
+            callback=_use_swarm,
+            help="Kernels in the engine's swarm, not its own.",
         ),
     ):
         option(subcommand)

@@ -160,6 +160,8 @@ async def send_signal(engine: Engine, kernel: ListedKernel, signum: int) -> str:
 
 
 def _interrupt_mode(kernel: ListedKernel) -> str:
+    if kernel.facts is not None and kernel.facts.nodes is not None:
+        return "message"  # as `SwarmProvisioner` has it, whatever the kernelspec says
     try:
         return str(KernelSpecManager().get_kernel_spec(kernel.kernel_name).interrupt_mode)
     except (NoSuchKernel, OSError, ValueError):

@@ -22,9 +22,9 @@ from ..diagnosis import (
     examine_kernel,
     examine_leftovers,
 )
-from ..engine.find import open_engine
 from ..errors import ConfigurationError, EngineError
-from .asking import run
+from ..topology import SWARM
+from .asking import run, the_engine
 from .completion import complete_kernelspec
 from .output import json_option, print_json
 
@@ -63,7 +63,7 @@ async def _findings(kernel: str) -> AsyncIterator[Finding]:
         has_folder &= (finding.subject, finding.outcome) != (RUNTIME_FOLDER, "problem")
     try:
         settings = ContainerSettings()
-        engine = await open_engine(settings.engine, settings.engine_url)
+        engine = await the_engine()
         findings = await examine_engine(engine, choice=settings.engine, url=settings.engine_url)
         if has_folder:
             findings.append(await examine_leftovers(engine))
@@ -72,6 +72,14 @@ async def _findings(kernel: str) -> AsyncIterator[Finding]:
         return
     for finding in findings:
         yield finding
+    if engine.url.startswith(SWARM):
+        yield Finding(
+            subject="kernel",
+            outcome="note",
+            says="none was tried in the swarm",
+            cure="Start one of a kernelspec that names container-swarm-provisioner.",
+        )
+        return
     if not has_folder:  # no kernel starts there
         return
     try:

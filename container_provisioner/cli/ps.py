@@ -125,6 +125,7 @@ def as_fields(kernel: ListedKernel) -> dict[str, Any]:
         "folder": (kernel.facts.folder if kernel.facts else "") or None,
         "container_id": found.id,
         "container_name": found.name,
+        "node": found.node or None,
     }
 
 

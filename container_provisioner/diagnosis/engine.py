@@ -10,6 +10,7 @@ from ..engine.base import EngineInfo
 from ..engine.calls import Engine
 from ..engine.find import candidates
 from ..pruning import find_forgotten
+from ..topology import SWARM
 from .finding import Finding
 
 # What a sandbox stands on, by a part of the engine's own warning. Others are not about kernels.
@@ -28,7 +29,7 @@ async def examine_engine(engine: Engine, *, choice: str, url: str) -> list[Findi
     Raises `EngineUnavailable`.
     """
     info = await engine.info()
-    how = dict(candidates(choice, url, os.environ)).get(engine.url, "")
+    how = dict(candidates(choice, url, os.environ)).get(engine.url.removeprefix(SWARM), "")
     version = f"{info.version}, rootless" if "rootless" in info.security else info.version
     found = Finding(
         subject="engine",

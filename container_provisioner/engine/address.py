@@ -14,6 +14,7 @@ from docker.context.config import get_current_context_name
 from docker.tls import TLSConfig
 
 from ..errors import ConfigurationError
+from ..topology import SWARM
 
 SCHEMES = ("unix", "tcp", "ssh")
 TLS_FILES = ("ca.pem", "cert.pem", "key.pem")
@@ -32,7 +33,7 @@ def split_tls(url: str) -> tuple[str, str]:
 
 def check_url(url: str) -> None:
     """Raises `ConfigurationError` for what is no address of an engine, or lacks its certificate."""
-    bare, folder = split_tls(url)
+    bare, folder = split_tls(url.removeprefix(SWARM))
     parts = urlsplit(bare)
     place = parts.path if parts.scheme == "unix" else parts.hostname
     if parts.scheme not in SCHEMES or not place:
@@ -52,7 +53,7 @@ def check_url(url: str) -> None:
 
 def is_encrypted(url: str) -> bool:
     """Whether nobody between here and the engine can read what is said, or nobody is between."""
-    bare, folder = split_tls(url)
+    bare, folder = split_tls(url.removeprefix(SWARM))
     parts = urlsplit(bare)
     if parts.scheme in ("unix", "ssh") or folder:
         return True
@@ -67,7 +68,7 @@ def client_options(url: str) -> dict[str, Any]:
 
     The server's certificate is always verified.
     """
-    bare, folder = split_tls(url)
+    bare, folder = split_tls(url.removeprefix(SWARM))
     if not folder:
         return {"base_url": bare}
     ca, certificate, key = (str(Path(folder, name)) for name in TLS_FILES)

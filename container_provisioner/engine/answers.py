@@ -34,7 +34,7 @@ def container_info(body: Mapping[str, Any]) -> ContainerInfo:
         state=cast(State, state["Status"]),
         labels=config.get("Labels") or {},
         image=config.get("Image") or "",
-        created=_seconds(body.get("Created") or ""),
+        created=seconds_of(body.get("Created") or ""),
         exit_code=state.get("ExitCode") or 0,
         oom_killed=bool(state.get("OOMKilled")),
         error=state.get("Error") or "",
@@ -94,7 +94,7 @@ def container_usage(body: Mapping[str, Any]) -> Usage:
     )
 
 
-def _seconds(text: str) -> int:
+def seconds_of(text: str) -> int:
     """Since the epoch; 0 for no time."""
     return int(moment(text))
 

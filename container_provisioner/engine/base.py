@@ -42,6 +42,7 @@ class ContainerInfo:
     limits: Limits = field(default_factory=Limits)
     mounts: tuple[Mount, ...] = ()
     volumes: tuple[Mount, ...] = ()  # where they are on the engine's disk; without: in memory
+    node: str = ""  # of a swarm: the hostname of the one that it is on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,7 @@ class NetworkInfo:
     id: str
     name: str
     internal: bool  # the engine lets nothing out of it
+    config_from: str = ""  # of a swarm: the network of each node that says how it is made
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -96,6 +98,7 @@ class EngineInfo:
     api_version: str
     runtimes: tuple[str, ...] = ()
     security: tuple[str, ...] = ()  # what it confines containers with: "seccomp", "rootless", …
+    is_manager: bool = False  # of a swarm
     warnings: tuple[str, ...] = ()  # what it says that it cannot do, such as limit memory
 
 

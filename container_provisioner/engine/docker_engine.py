@@ -129,6 +129,7 @@ class DockerEngine(DockerNetworks, DockerVolumes):
             api_version=version.get("ApiVersion", ""),
             runtimes=tuple(sorted(host.get("Runtimes") or {})),
             security=tuple(security),
+            is_manager=bool((host.get("Swarm") or {}).get("ControlAvailable")),
             warnings=tuple(host.get("Warnings") or ()),
         )
 

@@ -29,6 +29,7 @@ class DockerNetworks:
                 id=item["Id"],
                 name=item["Name"],
                 internal=bool(item.get("Internal")),
+                config_from=(item.get("ConfigFrom") or {}).get("Network") or "",
                 labels=item.get("Labels") or {},
             )
             for item in found

@@ -38,8 +38,16 @@ def open_output(
 ) -> DockerOutput:
     """``GET /containers/{id}/logs``. `client` is the SDK's; what it raises, this raises."""
     terminal = bool(client.inspect_container(container)["Config"].get("Tty"))
+    path = f"containers/{container}/logs"
+    return open_log(client, path, lines, follow, timeout, terminal=terminal)
+
+
+def open_log(
+    client: Any, path: str, lines: int | None, follow: bool, timeout: float, *, terminal: bool
+) -> DockerOutput:
+    """The same of whatever has a log."""
     response = client.get(
-        f"{client.base_url}/v{client.api_version}/containers/{container}/logs",
+        f"{client.base_url}/v{client.api_version}/{path}",
         params={
             "stdout": 1,
             "stderr": 1,

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import EngineNotFound, EngineUnavailable
+from ..topology import SWARM
 from .address import check_url, from_context, from_environment, is_encrypted, usual_sockets
 from .base import ContainerEngine
 from .calls import Engine
 from .docker_engine import DockerEngine
+from .docker_services import SwarmEngine
 from .podman import PodmanEngine
 from .podman_service import PodmanService, is_installed
 
@@ -55,6 +57,16 @@ def candidates(choice: str, url: str, environ: Mapping[str, str]) -> Iterator[tu
             # Who names an engine wants that one, or none.
             if not (choice == "auto" and environ.get("DOCKER_HOST")) and is_installed(environ):
                 yield PodmanService().url, "Podman, started by this package"
+
+
+async def open_swarm(engine: Engine) -> Engine:
+    """The swarm that an engine manages, as an engine whose containers are services.
+
+    Raises `EngineMismatch` when it manages none.
+    """
+    if engine.url.startswith(SWARM):
+        return engine
+    return await open_engine("auto", SWARM + engine.url)
 
 
 async def open_engine(
@@ -114,6 +126,9 @@ def close_engines() -> None:
 
 
 def _adapter(url: str) -> ContainerEngine:
+    """What speaks to the engine at that URL, or to its swarm."""
+    if url.startswith(SWARM):
+        return SwarmEngine(url)
     service = PodmanService()
     return PodmanEngine(url, service=service) if url == service.url else DockerEngine(url)
 

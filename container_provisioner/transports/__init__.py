@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .. import labels
 from ..policy import INTERNAL
 from .base import Transport
 from .ipc import IpcTransport
 from .network import NetworkTransport
+from .nodes import NodesTransport
 from .tcp import TcpTransport
 
 __all__ = ["Transport", "transport_named"]
 
 
-def transport_named(name: str, *, network: str, address: str = "") -> Transport:
+def transport_named(
+    name: str, *, network: str, address: str = "", nodes: Mapping[str, str] | None = None
+) -> Transport:
     """The transport of that name: ``ipc``, ``tcp`` or ``network``.
 
     `address` is the engine's host's, empty for this one. That publishes no ports of the network
-    ``internal``, and reaches the containers themselves.
+    ``internal``, and reaches the containers themselves. `nodes` are those of a swarm whose address
+    is another one than the swarm says; None is no swarm.
     """
+    if nodes is not None:
+        return NetworkTransport(network) if name == "network" else NodesTransport(nodes)
     if name == "ipc":
         return IpcTransport()
     if address:
