@@ -172,7 +172,7 @@ def test_where_a_node_is_found(nodes: dict[str, str], address: str, tmp_path: An
     endpoint = transport_named("tcp", network="bridge", nodes=nodes).resolve(
         tmp_path, described("running")
     )
-    assert (endpoint.ip, endpoint.ports["shell_port"]) == (address, 28501)
+    assert (endpoint.ip, endpoint.ports["shell_port"]) == (address, 38501)
 
 
 @pytest.mark.parametrize(
