@@ -86,7 +86,8 @@ def _elsewhere(engine_url: str, own: OwnContainer | None) -> str:
     """Where the engine's containers are, if they cannot have this host's Python."""
     if engine_url.startswith(SWARM):
         return "they run on the nodes of a swarm"
-    return "the engine is on another host" * topology_of(engine_url, own=own).is_remote
+    topology = topology_of(engine_url, own=own)
+    return f"the engine is {topology.where}" if topology.is_remote else ""
 
 
 def _not_there(where: str) -> Finding:
@@ -156,7 +157,9 @@ def _why(tried: Trial, settings: Settings) -> str:
         return settings.topology.describe(settings.transport, settings.network)
     if settings.topology.is_remote:
         encrypted = "encrypted" if tried.is_encrypted else "not encrypted (allow_plaintext)"
-        where = "the engine is on another host" if settings.topology.nodes is None else "on a node"
+        where = f"the engine is {settings.topology.where}"
+        if settings.topology.nodes is not None:
+            where = "on a node"
         return f"{where}, found at {tried.address}; {encrypted}"
     return "as the settings say" if settings.transport != "ipc" else "the engine is on this host"
 
