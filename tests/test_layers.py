@@ -36,7 +36,7 @@ LAYERS = [
         "provisioner",
         "swarm",
     ],
-    ["attached", "templates", "building", "kernelspecs", "diagnosis", "server", "cli", "__main__"],
+    ["templates", "building", "kernelspecs", "attached", "diagnosis", "server", "cli", "__main__"],
 ]
 ADAPTERS = LAYERS[2]
 ORDER = [module for layer in LAYERS for module in layer]

@@ -27,6 +27,7 @@ from container_provisioner.pruning import prune
 from .command_line import Ended, command
 from .conftest import IMAGE, Kernel, StartKernel, WriteKernelspec
 from .ends import end_of, left_below, until
+from .installs import installed, prefix_fixture  # noqa: F401 - a fixture
 from .owners import StartOwner, start_owner_fixture  # noqa: F401 - a fixture
 from .server_process import eventually
 from .successor import Successor, successor_fixture  # noqa: F401 - a fixture
@@ -264,6 +265,27 @@ async def test_a_kept_one_is_taken_over(
     await kernel.restart()
     assert "NameError" in await kernel.run("x")
     await kernel.manager.shutdown_kernel()
+
+
+async def test_it_is_installed_and_examined(swarm: Swarm, prefix: Path):
+    """From the image alone; each time a kernel is started for it and leaves nothing."""
+    limits = ("--set", "memory_reservation=64m")
+    folder = ("--prefix", str(prefix), "--no-check")
+    assert (await command_line(swarm.url, "install", *folder, *limits, IMAGE)).code == 0
+    ((name, spec),) = installed(prefix).items()
+    assert name.endswith("-swarm")
+    assert spec["display_name"].endswith(" (swarm)")
+    assert spec["metadata"]["kernel_provisioner"] == {
+        "provisioner_name": "container-swarm-provisioner",
+        "config": {"image": IMAGE, "engine_url": swarm.url, "memory_reservation": "64m"},
+    }
+    done = await command_line(swarm.url, "doctor", name)
+    assert (done.code, done.stderr) == (0, "")
+    assert "Docker 20" not in done.stdout
+    assert "notebook's folder not there" in done.stdout
+    assert "on a node, found at 10.214." in done.stdout
+    assert "kernel: python" in done.stdout
+    assert "the nodes of a swarm" in (await command_line(swarm.url, "doctor")).stdout
 
 
 def test_the_others_end_with_their_owner(
