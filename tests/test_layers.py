@@ -57,6 +57,7 @@ LIBRARIES = {
     },
     "jupyter_core": {"engine", "store", "attached", "kernelspecs", "diagnosis"},
     "jupyter_server": {"server"},
+    "prometheus_client": {"server"},
     "zmq": {"greeting", "guard", "launch_request"},
     "asyncinotify": {"transports"},
     "packaging": {"diagnosis"},
