@@ -11,6 +11,7 @@ import nbformat
 import pytest
 
 from . import documents
+from .conftest import IMAGE
 from .documents import Failed, Refused, Step, steps
 from .places import Place, place_fixture  # noqa: F401 - a fixture
 
@@ -29,9 +30,21 @@ class Document:
     notebook: str = ""  # one of the reader's own, in `cwd`
 
 
+def example(name: str, **variables: str) -> Document:
+    """Read in its own folder."""
+    folder = f"examples/{name}"
+    return Document(path=f"{folder}/README.md", cwd=folder, variables=variables)
+
+
 DOCUMENTS = [
     Document(path="README.md", venv="empty", notebook="notebook.ipynb"),
     Document(path="examples/quickstart/README.md"),
+    example("existing-image", IMAGE=IMAGE),
+    example("papermill"),
+    example("notebooks-in-ci"),
+    example("survive-a-restart"),
+    example("warm-pool"),
+    example("gpu", IMAGE=IMAGE),
 ]
 
 
@@ -99,7 +112,7 @@ def test_a_command_that_fails_is_named_by_its_line(run: Run, content: str, line:
 
 def test_output_is_compared(run: Run):
     console = "$ echo one; echo \\\n> two >&2\none\ntw…\n$ echo unseen\n$ echo 3\n3"
-    run(block(console, "console") + block("echo four") + block("f...r", "text", "<!-- output -->"))
+    run(block(console, "console") + block("echo four") + block("f…r", "text", "<!-- output -->"))
     for wrong in (console.replace("tw…", "two too"), console + "\n4"):
         with pytest.raises(Failed, match=r"text\.md:\d+: said to print\n"):
             run(block(wrong, "console"))
