@@ -14,6 +14,7 @@ from typing import Any
 import docker
 import pytest
 import trustme
+import yaml
 import zmq
 
 from container_provisioner import launch_request
@@ -343,3 +344,23 @@ def test_the_example(remote: RemoteEngine, there: docker.DockerClient, place: Pl
     place.make_venv()
     document = "examples/remote-engine/README.md"
     place.run(document, "examples/remote-engine", ENGINE=remote.url, IMAGE=IMAGE)
+
+
+def test_the_example_for_gitlab(remote: RemoteEngine, there: docker.DockerClient, place: Place):
+    """Its job, with this engine in the place of the service's, and images that are here."""
+    folder = place.checkout / "examples" / "notebooks-in-ci"
+    job = yaml.safe_load((folder / "gitlab-ci.yml").read_text())["notebooks"]
+    variables = {
+        "DOCKER_HOST": remote.address,
+        "DOCKER_CERT_PATH": str(remote.certificates),
+        "IMAGE": IMAGE,
+        "PROVISIONER": "container-provisioner",  # which is there already
+    }
+    assert variables.keys() < job["variables"].keys()
+    place.make_venv()
+    (folder / "job.md").write_text("\n".join(["```sh", *job["script"], "```"]))
+    place.run(
+        "examples/notebooks-in-ci/job.md",
+        "examples/notebooks-in-ci",
+        **{**job["variables"], **variables},
+    )
