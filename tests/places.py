@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import site
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from . import documents
+from .server_process import OTHERS
 
 CHECKOUT = Path(__file__).parent.parent
 NOT_COPIED = (
@@ -38,32 +40,24 @@ class Place:
     def venv(self) -> Path:
         return self.checkout / ".venv"
 
-    def enter(self) -> None:
-        """Activate `venv`."""
-        self.environment["PATH"] = f"{self.venv / 'bin'}:{self.environment['PATH']}"
-
     def run(self, document: str, cwd: str = "", **environment: str) -> None:
         """`cwd` is below the checkout; the other keyword arguments are variables besides."""
         self.environment.update(environment)
         documents.run(self.checkout / document, self.checkout / cwd, self.environment)
 
-    def make_empty_venv(self) -> None:
-        """Nothing is in it but pip."""
-        venv.create(self.venv, symlinks=True, with_pip=True)
-        self.enter()
-
     def make_venv(self) -> None:
         """It has what this one has, and has for itself what is installed into it."""
         venv.create(self.venv, symlinks=True)
-        self.enter()
+        self.environment["PATH"] = f"{self.venv}/bin:{self.environment['PATH']}"
         ours = next(path for path in site.getsitepackages() if path.startswith(sys.prefix))
         own = next(self.venv.glob("lib/python*/site-packages"))
         (own / "ours.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
         for script in Path(sys.prefix, "bin").iterdir():
-            first, _, rest = script.read_bytes().partition(b"\n")
-            if first.startswith(f"#!{sys.prefix}".encode()):
+            with open(script, "rb") as file:
+                if not file.readline(500).startswith(f"#!{sys.prefix}".encode()):
+                    continue
                 copy = self.venv / "bin" / script.name
-                copy.write_bytes(f"#!{self.venv}/bin/python\n".encode() + rest)
+                copy.write_bytes(f"#!{self.venv}/bin/python\n".encode() + file.read())
                 copy.chmod(0o755)
         (self.venv / "etc").symlink_to(Path(sys.prefix, "etc"))  # enables server extensions
         theirs, data = (Path(prefix, "share", "jupyter") for prefix in (sys.prefix, self.venv))
@@ -78,7 +72,7 @@ class Place:
 
 @pytest.fixture(name="place")
 def place_fixture(runtime_dir: Path, folder: Path) -> Place:
-    """Without a virtual environment, for a document that makes one."""
+    """Where nothing of this user's Jupyter is seen, and nothing of it is changed."""
     ignore = shutil.ignore_patterns(*NOT_COPIED)
     place = Place(checkout=folder / "checkout")
     shutil.copytree(CHECKOUT, place.checkout, ignore=ignore)
@@ -93,8 +87,7 @@ def place_fixture(runtime_dir: Path, folder: Path) -> Place:
     place.environment["JUPYTER_RUNTIME_DIR"] = str(runtime_dir)
     settings = home / ".jupyter" / "jupyter_server_config.json"
     settings.parent.mkdir()
-    settings.write_text('{"ServerApp": {"allow_root": true}}')  # as which the tests may run
-    # Not the tests' own virtual environment, which the reader has not.
-    path = [name for name in os.environ["PATH"].split(":") if name != f"{sys.prefix}/bin"]
-    place.environment["PATH"] = ":".join([f"{sys.base_exec_prefix}/bin", *path])
+    server = {"allow_root": True, "jpserver_extensions": dict.fromkeys(OTHERS, False)}
+    settings.write_text(json.dumps({"ServerApp": server}))
+    place.make_venv()
     return place

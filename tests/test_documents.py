@@ -22,14 +22,10 @@ from .server_process import free_port
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """Where it is read from: `cwd` in the checkout, with variables that the document names.
-
-    `venv` is what the reader has: "empty", "full" with all that the tests have, or "none".
-    """
+    """Where it is read: `cwd` in the checkout, with variables that the document names."""
 
     path: str
     cwd: str = ""
-    venv: str = "full"
     variables: dict[str, str] = field(default_factory=dict)
     notebook: str = ""  # one of the reader's own, in `cwd`
 
@@ -41,7 +37,7 @@ def example(name: str, **variables: str) -> Document:
 
 
 DOCUMENTS = [
-    Document(path="README.md", venv="empty", notebook="notebook.ipynb"),
+    Document(path="README.md", notebook="notebook.ipynb"),
     Document(path="examples/quickstart/README.md"),
     example("existing-image", IMAGE=IMAGE),
     example("papermill"),
@@ -63,7 +59,6 @@ ELSEWHERE = {
 @pytest.mark.docker
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.path)
 def test_document(place: Place, document: Document):
-    {"empty": place.make_empty_venv, "full": place.make_venv, "none": lambda: None}[document.venv]()
     if document.notebook:
         cells = [nbformat.v4.new_code_cell("6 * 7")]
         nbformat.write(

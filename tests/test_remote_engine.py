@@ -341,7 +341,6 @@ def test_a_servers_kernel_there_is_restarted_when_it_dies(
 
 
 def test_the_example(remote: RemoteEngine, there: docker.DockerClient, place: Place):
-    place.make_venv()
     document = "examples/remote-engine/README.md"
     place.run(document, "examples/remote-engine", ENGINE=remote.url, IMAGE=IMAGE)
 
@@ -357,7 +356,6 @@ def test_the_example_for_gitlab(remote: RemoteEngine, there: docker.DockerClient
         "PROVISIONER": "container-provisioner",  # which is there already
     }
     assert variables.keys() < job["variables"].keys()
-    place.make_venv()
     (folder / "job.md").write_text("\n".join(["```sh", *job["script"], "```"]))
     place.run(
         "examples/notebooks-in-ci/job.md",

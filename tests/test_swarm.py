@@ -340,5 +340,4 @@ def _is_new(kernel: Kernel, containers: dict[str, str]) -> bool:
 
 
 def test_the_example(swarm: Swarm, place: Place):
-    place.make_venv()
     place.run("examples/swarm/README.md", "examples/swarm", ENGINE=swarm.url, IMAGE=IMAGE)
