@@ -59,12 +59,13 @@ class Place:
                 copy = self.venv / "bin" / script.name
                 copy.write_bytes(f"#!{self.venv}/bin/python\n".encode() + file.read())
                 copy.chmod(0o755)
-        (self.venv / "etc").symlink_to(Path(sys.prefix, "etc"))  # enables server extensions
-        theirs, data = (Path(prefix, "share", "jupyter") for prefix in (sys.prefix, self.venv))
-        (data / "kernels").mkdir(parents=True)
-        for path in (*theirs.iterdir(), theirs / "kernels" / "python3"):
-            if path.name != "kernels":  # where more will be installed
-                (data / path.relative_to(theirs)).symlink_to(path)
+        # Jupyter's settings and data. Its kernelspecs are those of a new environment.
+        shutil.copytree(Path(sys.prefix, "etc", "jupyter"), self.venv / "etc" / "jupyter")
+        data = Path("share", "jupyter")
+        ignore = shutil.ignore_patterns("kernels")
+        shutil.copytree(Path(sys.prefix, data), self.venv / data, symlinks=True, ignore=ignore)
+        python = data / "kernels" / "python3"
+        shutil.copytree(Path(sys.prefix, python), self.venv / python)
         (self.venv / "installed").touch()  # as `make setup` does
         if sys.prefix != sys.base_prefix:  # where most of it is, for kernels without an image
             self.environment["CONTAINER_PROVISIONER_MOUNTS"] = f"{sys.prefix}:{sys.prefix}"

@@ -24,6 +24,7 @@ from nbclient.exceptions import CellExecutionError
 
 from .conftest import StartKernel, WriteKernelspec
 from .ends import left_below
+from .places import Place, place_fixture  # noqa: F401 - a fixture
 from .server_process import eventually, free_port
 
 pytestmark = pytest.mark.docker
@@ -121,21 +122,24 @@ def test_jupyter_console_starts_a_kernel_and_ends_it(
     assert files_left() == []
 
 
-def test_voila(kernelspec: WriteKernelspec, folder: Path, files_left: Callable[[], list[Path]]):
-    """A page for each visitor, from a kernel of its own; none is left when it has ended."""
-    nbformat.write(notebook(WHERE, kernel=kernelspec()), folder / "where.ipynb")
+def test_voila(kernelspec: WriteKernelspec, place: Place, files_left: Callable[[], list[Path]]):
+    """A page for each visitor, from a kernel of its own; none is left when it has ended.
+
+    It is installed here, because JupyterLab has a button more where it is.
+    """
+    nbformat.write(notebook(WHERE, kernel=kernelspec()), place.checkout / "where.ipynb")
+    environment = {**place.environment, "JUPYTER_PATH": os.environ["JUPYTER_PATH"]}
+    in_folder = {"cwd": place.checkout, "env": environment}
+    subprocess.run(["pip", "install", "--quiet", "voila>=0.5.8"], check=True, **in_folder)
     address = f"http://127.0.0.1:{free_port()}/"
     process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "voila", "where.ipynb", "--no-browser"),
-            f"--port={urlsplit(address).port}",
-        ],
-        cwd=folder,
+        ["voila", "where.ipynb", "--no-browser", f"--port={urlsplit(address).port}"],
         stderr=subprocess.DEVNULL,
+        **in_folder,
     )
     try:
         page = eventually(lambda: page_at(address), "voila to serve the notebook")
-        assert seen(folder) in html.unescape(page)
+        assert seen(place.checkout) in html.unescape(page)
     finally:
         process.terminate()
         process.wait(timeout=60)
