@@ -2,7 +2,7 @@
 
 What a code block is stands in its language, or in an HTML comment straight before it:
 
-``sh``, ``bash``            commands; each has to succeed
+``sh``, ``bash``            commands; each has to succeed, but those in the background (``&``)
 ``console``                 lines after ``$ `` are commands, the others are what they print
 ``text``, ``mermaid``       for people only
 ``<!-- file: PATH -->``     the block is that file's content, from there on
@@ -32,7 +32,7 @@ from .server_process import eventually
 
 FOR_PEOPLE = {"text", "mermaid"}
 SECONDS = 150.0  # for a whole document; less than pytest's own timeout
-GRACE = 10.0  # seconds, for what it has ended and not waited for
+GRACE = 30.0  # seconds, for what it has ended and not waited for
 
 _COMMENT = re.compile(
     r"<!--\s*(?:(?P<output>output)|file: (?P<file>\S+)|not run: (?P<reason>.+?))\s*-->\s*", re.S
@@ -141,7 +141,7 @@ def run(document: Path, cwd: Path, env: Mapping[str, str]) -> None:
         except subprocess.TimeoutExpired:
             code = None
         left = not _has_ended(shell.pid, wait=code == 0)
-        printed = [path.read_text() for path in sorted(Path(scratch).glob("*.out"))]
+        printed = [path.read_text(errors="replace") for path in sorted(Path(scratch).glob("*.out"))]
     if code != 0:
         shown = "".join(printed[-1:]) or "nothing"
         how = "did not end" if code is None else f"ended with {code}"

@@ -47,7 +47,6 @@ DOCUMENTS = [
     example("gpu", IMAGE=IMAGE),
 ]
 
-
 # By the tests of the engines that they need, which are not started twice.
 ELSEWHERE = {
     "compose": "test_compose.py",
