@@ -333,6 +333,22 @@ def docker_client() -> Iterator[docker.DockerClient]:
 
 
 @pytest.fixture(scope="session")
+def server_image(docker_client: docker.DockerClient) -> str:
+    """A Jupyter Server with this package, as examples/compose says how it is built."""
+    name = "container-provisioner-test/compose:1"
+    docker_client.images.build(
+        path=str(Path(__file__).parent.parent),
+        dockerfile="examples/compose/Dockerfile",
+        tag=name,
+        buildargs={"BASE": "container-provisioner-test/server:1"},
+        network_mode="none",
+        rm=True,
+        forcerm=True,
+    )
+    return name
+
+
+@pytest.fixture(scope="session")
 def remote() -> Iterator[RemoteEngine]:
     """An engine on another host."""
     with remote_engine() as engine:

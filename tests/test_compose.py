@@ -29,7 +29,6 @@ pytestmark = pytest.mark.docker
 
 CHECKOUT = Path(__file__).parent.parent
 EXAMPLE, OURS = CHECKOUT / "examples" / "compose", Path(__file__).parent / "compose"
-SERVER_IMAGE = "container-provisioner-test/compose:1"
 NOTEBOOKS = "/home/jovyan/notebooks"
 PROJECT = "com.docker.compose.project"
 
@@ -104,17 +103,10 @@ Up = Callable[..., AbstractContextManager[Project]]
 
 
 @pytest.fixture(scope="module")
-def up(docker_client: docker.DockerClient, docker_compose_command: str) -> Iterator[Up]:
+def up(
+    docker_client: docker.DockerClient, docker_compose_command: str, server_image: str
+) -> Iterator[Up]:
     """The example with these files of it and of ours; down at the end, and nothing is left."""
-    docker_client.images.build(
-        path=str(CHECKOUT),
-        dockerfile="examples/compose/Dockerfile",
-        tag=SERVER_IMAGE,
-        buildargs={"BASE": "container-provisioner-test/server:1"},
-        network_mode="none",
-        rm=True,
-        forcerm=True,
-    )
 
     @contextmanager
     def start(variant: str, *files: str) -> Iterator[Project]:
@@ -135,7 +127,7 @@ def up(docker_client: docker.DockerClient, docker_compose_command: str) -> Itera
         Path(notebooks).chmod(0o777)
         Path(notebooks, "beside.txt").write_text("of the host")
         for variable, value in {
-            "JUPYTER_IMAGE": SERVER_IMAGE,
+            "JUPYTER_IMAGE": server_image,
             "KERNEL_IMAGE": IMAGE,
             "PROXY_IMAGE": "container-provisioner-test/proxy:1",
             "JUPYTER_TOKEN": TOKEN,

@@ -363,3 +363,33 @@ def _is_new(kernel: Kernel, containers: dict[str, str]) -> bool:
 
 def test_the_example(swarm: Swarm, place: Place):
     place.run("examples/swarm/README.md", "examples/swarm", ENGINE=swarm.url, IMAGE=IMAGE)
+
+
+def test_over_an_overlay_network(swarm: Swarm, there: docker.DockerClient, server_image: str):
+    """Where the server is in it, a container too, no port is published on any node."""
+    swarm.manager.load(server_image)
+    network = there.networks.create("kernels", driver="overlay", attachable=True)
+    script = Path(__file__).with_name("overlay_server.py").read_text()
+    try:
+        for node in swarm.nodes():
+            said = there.containers.run(
+                server_image,
+                ["python", "-c", script, IMAGE, network.name, f"node.hostname=={node}"],
+                user="0",
+                network=network.name,
+                volumes={f"{swarm.manager.base}/docker.sock": {"bind": "/var/run/docker.sock"}},
+                remove=True,
+            )
+            assert json.loads(said) == {"said": "42", "encrypted": True, "published": []}
+    finally:
+        eventually(lambda: _is_removed(network), "the network to be left by its containers")
+
+
+def _is_removed(network: Any) -> bool:
+    try:
+        network.remove()
+    except docker.errors.NotFound:
+        return True
+    except docker.errors.APIError:  # a task's end takes its time
+        return False
+    return True
