@@ -1,0 +1,97 @@
+"""A reader's place: a checkout, a home and a Jupyter of their own, and a virtual environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import site
+import sys
+import venv
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from . import documents
+
+CHECKOUT = Path(__file__).parent.parent
+NOT_COPIED = (
+    ".venv",
+    ".git",
+    "__pycache__",
+    ".*_cache",
+    ".hypothesis",
+    "dist",
+    "build",
+    "*.egg-info",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """`run` does what a document of the checkout says. `environment` is the reader's."""
+
+    checkout: Path
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    @property
+    def venv(self) -> Path:
+        return self.checkout / ".venv"
+
+    def enter(self) -> None:
+        """Activate `venv`."""
+        self.environment["PATH"] = f"{self.venv / 'bin'}:{self.environment['PATH']}"
+
+    def run(self, document: str, cwd: str = "", **environment: str) -> None:
+        """`cwd` is below the checkout; the other keyword arguments are variables besides."""
+        self.environment.update(environment)
+        documents.run(self.checkout / document, self.checkout / cwd, self.environment)
+
+    def make_empty_venv(self) -> None:
+        """Nothing is in it but pip."""
+        venv.create(self.venv, symlinks=True, with_pip=True)
+        self.enter()
+
+    def make_venv(self) -> None:
+        """It has what this one has, and has for itself what is installed into it."""
+        venv.create(self.venv, symlinks=True)
+        self.enter()
+        ours = next(path for path in site.getsitepackages() if path.startswith(sys.prefix))
+        own = next(self.venv.glob("lib/python*/site-packages"))
+        (own / "ours.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
+        for script in Path(sys.prefix, "bin").iterdir():
+            first, _, rest = script.read_bytes().partition(b"\n")
+            if first.startswith(f"#!{sys.prefix}".encode()):
+                copy = self.venv / "bin" / script.name
+                copy.write_bytes(f"#!{self.venv}/bin/python\n".encode() + rest)
+                copy.chmod(0o755)
+        (self.venv / "etc").symlink_to(Path(sys.prefix, "etc"))  # enables server extensions
+        theirs, data = (Path(prefix, "share", "jupyter") for prefix in (sys.prefix, self.venv))
+        (data / "kernels").mkdir(parents=True)
+        for path in (*theirs.iterdir(), theirs / "kernels" / "python3"):
+            if path.name != "kernels":  # where more will be installed
+                (data / path.relative_to(theirs)).symlink_to(path)
+        (self.venv / "installed").touch()  # as `make setup` does
+        if sys.prefix != sys.base_prefix:  # where most of it is, for kernels without an image
+            self.environment["CONTAINER_PROVISIONER_MOUNTS"] = f"{sys.prefix}:{sys.prefix}"
+
+
+@pytest.fixture(name="place")
+def place_fixture(runtime_dir: Path, folder: Path) -> Place:
+    """Without a virtual environment, for a document that makes one."""
+    ignore = shutil.ignore_patterns(*NOT_COPIED)
+    place = Place(checkout=folder / "checkout")
+    shutil.copytree(CHECKOUT, place.checkout, ignore=ignore)
+    home = folder / "home"
+    for name in (".cache", ".config"):  # pip's settings and downloads are those of this user
+        (home / name).mkdir(parents=True)
+        (home / name / "pip").symlink_to(Path.home() / name / "pip")
+    for name in [name for name in place.environment if name.startswith(("JUPYTER_", "IPYTHON"))]:
+        del place.environment[name]
+    place.environment.pop("VIRTUAL_ENV", None)
+    place.environment["HOME"] = str(home)
+    place.environment["JUPYTER_RUNTIME_DIR"] = str(runtime_dir)
+    # Not the tests' own virtual environment, which the reader has not.
+    path = [name for name in os.environ["PATH"].split(":") if name != f"{sys.prefix}/bin"]
+    place.environment["PATH"] = ":".join([f"{sys.base_exec_prefix}/bin", *path])
+    return place
