@@ -9,7 +9,7 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120
 .DEFAULT_GOAL := help
 # The order of the prerequisites is meant: an engine before images, checks before tests.
 .NOTPARALLEL:
-.PHONY: help setup demo test test-unit bench lint engine engine-for-tests test-packages test-images browser clean
+.PHONY: help setup demo test test-unit bench lint docs engine engine-for-tests test-packages test-images browser clean
 
 help:
 	@echo 'make demo       set up this machine and run a notebook in a container'
@@ -17,6 +17,7 @@ help:
 	@echo 'make test-unit  only the tests that need no engine'
 	@echo 'make bench      measure against local kernels'
 	@echo 'make lint       ruff and mypy'
+	@echo 'make docs       build the documentation into site/; a warning is an error'
 	@echo 'make setup      the virtual environment .venv; PYTHON=python3.12 chooses another Python'
 	@echo 'make clean      remove .venv and every cache'
 
@@ -64,6 +65,9 @@ lint: setup
 	$(BIN)/ruff format --check . scripts/test-images scripts/podman-images
 	$(BIN)/mypy
 
+docs: setup
+	$(BIN)/mkdocs build --strict
+
 # pytest comes last: its closing line is the last line of the output.
 test: setup lint test-packages test-images browser
 	$(BIN)/pytest --run-docker --run-podman $(PYTEST_ARGS)
@@ -79,5 +83,5 @@ bench: setup engine
 	@$(BIN)/python benchmarks/reattach.py
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -91,6 +91,9 @@ def place_fixture(runtime_dir: Path, folder: Path) -> Place:
     place.environment.pop("VIRTUAL_ENV", None)
     place.environment["HOME"] = str(home)
     place.environment["JUPYTER_RUNTIME_DIR"] = str(runtime_dir)
+    settings = home / ".jupyter" / "jupyter_server_config.json"
+    settings.parent.mkdir()
+    settings.write_text('{"ServerApp": {"allow_root": true}}')  # as which the tests may run
     # Not the tests' own virtual environment, which the reader has not.
     path = [name for name in os.environ["PATH"].split(":") if name != f"{sys.prefix}/bin"]
     place.environment["PATH"] = ":".join([f"{sys.base_exec_prefix}/bin", *path])

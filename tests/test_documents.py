@@ -31,6 +31,7 @@ class Document:
 
 DOCUMENTS = [
     Document(path="README.md", venv="empty", notebook="notebook.ipynb"),
+    Document(path="docs/tutorial.md"),
     Document(path="examples/quickstart/README.md"),
 ]
 
