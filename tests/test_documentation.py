@@ -62,7 +62,8 @@ def test_every_setting_and_every_subcommand_is_in_the_reference(site: Path) -> N
     )
 
 
-def test_a_reader_loads_nothing_from_elsewhere(site: Path) -> None:
+def test_pages_name_nothing_that_is_loaded_from_elsewhere(site: Path) -> None:
+    """The theme's script loads mermaid, where there is a diagram."""
     pages = list(site.rglob("*.html"))
     assert len(pages) > 20
     loaded = set().union(*(Page(path).loaded for path in pages))

@@ -40,7 +40,7 @@ def settings(module: str, name: str) -> Iterator[str]:
         yield f"### {setting}"
         default = trait.default()
         facts = [_kind(trait), f"default `{default!r}`" if default not in ("", [], {}) else ""]
-        if isinstance(trait, FromEnvironment) and name != "ContainerKernels":
+        if isinstance(trait, FromEnvironment):
             facts.append(f"`{ENVIRONMENT_PREFIX}{setting.upper()}`")
         yield " · ".join(filter(None, facts))
         yield _prose(trait.help)
