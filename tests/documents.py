@@ -9,7 +9,7 @@ What a code block is stands in its language, or in an HTML comment straight befo
 ``<!-- output -->``         the block is what the block before it printed
 ``<!-- not run: WHY -->``   nothing is done with it, for that reason
 
-``…`` or ``...`` in output stands for anything, and white space is all the same. A block that is
+``…`` in output stands for anything, and white space is all the same. A block that is
 none of these is refused, as are a comment that is none, and a reason that is empty.
 """
 

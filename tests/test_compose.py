@@ -21,6 +21,7 @@ from pytest_docker.plugin import DockerComposeExecutor, get_docker_services
 
 from container_provisioner.store import short_name
 
+from . import documents
 from .conftest import IMAGE
 from .server_process import TOKEN, Server, eventually
 
@@ -263,3 +264,21 @@ def test_a_server_without_a_volume(up: Up):
         assert sorted(mounted) == ["bind", "volume"]  # the notebooks, and what is private
         project.compose("stop jupyter")
         assert project.kernels == []
+
+
+def test_what_its_readme_says(
+    up: Up, docker_client: docker.DockerClient, docker_compose_command: str, tmp_path: Path
+):
+    """`up` has built the server's image, so that the README's `docker compose` finds it."""
+    command = tmp_path / "docker"
+    command.write_text(f'#!/bin/sh\nshift\nexec {docker_compose_command} "$@"\n')
+    command.chmod(0o755)
+    name = f"cp{os.getpid()}-readme"
+    paths = f"{tmp_path}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": paths, "COMPOSE_PROJECT_NAME": name}
+    try:
+        documents.run(EXAMPLE / "README.md", EXAMPLE, environment)
+        assert Project(docker_client, name, None).left() == []
+    except BaseException:
+        subprocess.run([command, "compose", "down", "-v"], cwd=EXAMPLE, env=environment)
+        raise

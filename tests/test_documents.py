@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 from . import documents
+from .conftest import IMAGE
 from .documents import Failed, Refused, Step, steps
-from .places import Place, place_fixture  # noqa: F401 - a fixture
+from .places import CHECKOUT, Place, place_fixture  # noqa: F401 - a fixture
+from .server_process import free_port
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +34,31 @@ class Document:
     notebook: str = ""  # one of the reader's own, in `cwd`
 
 
+def example(name: str, **variables: str) -> Document:
+    """Read in its own folder."""
+    folder = f"examples/{name}"
+    return Document(path=f"{folder}/README.md", cwd=folder, variables=variables)
+
+
 DOCUMENTS = [
     Document(path="README.md", venv="empty", notebook="notebook.ipynb"),
     Document(path="docs/tutorial.md"),
     Document(path="examples/quickstart/README.md"),
+    example("existing-image", IMAGE=IMAGE),
+    example("papermill"),
+    example("notebooks-in-ci"),
+    example("survive-a-restart"),
+    example("warm-pool"),
+    example("gpu", IMAGE=IMAGE),
 ]
+
+
+# By the tests of the engines that they need, which are not started twice.
+ELSEWHERE = {
+    "compose": "test_compose.py",
+    "remote-engine": "test_remote_engine.py",
+    "swarm": "test_swarm.py",
+}
 
 
 @pytest.mark.docker
@@ -46,7 +71,41 @@ def test_document(place: Place, document: Document):
             nbformat.v4.new_notebook(cells=cells),
             place.checkout / document.cwd / document.notebook,
         )
-    place.run(document.path, document.cwd, **document.variables)
+    place.run(document.path, document.cwd, PORT=str(free_port()), **document.variables)
+
+
+def test_every_example_is_run_and_listed():
+    folders = [path for path in CHECKOUT.glob("examples/*") if path.is_dir()]
+    examples = {path.name for path in folders if not path.name.startswith((".", "_"))}
+    here = {Path(document.path).parent.name for document in DOCUMENTS}
+    assert examples <= here | ELSEWHERE.keys()
+    for name, module in ELSEWHERE.items():
+        text = Path(__file__).with_name(module).read_text()
+        assert name in text
+        assert "README.md" in text
+    index = (CHECKOUT / "examples" / "README.md").read_text()
+    for name in examples:
+        assert f"]({name}/README.md)" in index
+
+
+@pytest.mark.parametrize("name", ["github-actions", "gitlab-ci"])
+def test_workflow_files_are_what_their_services_take(name: str):
+    """By the schemas that the services publish, which check-jsonschema brings."""
+    schema = f"vendor.{name.replace('actions', 'workflows')}"
+    file = CHECKOUT / "examples" / "notebooks-in-ci" / f"{name}.yml"
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(file)]
+    done = subprocess.run(check, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_workflow_does_what_its_readme_says():
+    """But for where the package comes from."""
+    folder = CHECKOUT / "examples" / "notebooks-in-ci"
+    workflow = yaml.safe_load((folder / "github-actions.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    commands = "\n".join(step["run"] for step in job["steps"] if "run" in step)
+    (said,) = (step.shell for step in steps((folder / "README.md").read_text()))
+    assert commands.replace(' "$PROVISIONER"', "") == said.rstrip()
 
 
 # -- the machinery -----------------------------------------------------------------------------
@@ -100,7 +159,7 @@ def test_a_command_that_fails_is_named_by_its_line(run: Run, content: str, line:
 
 def test_output_is_compared(run: Run):
     console = "$ echo one; echo \\\n> two >&2\none\ntw…\n$ echo unseen\n$ echo 3\n3"
-    run(block(console, "console") + block("echo four") + block("f...r", "text", "<!-- output -->"))
+    run(block(console, "console") + block("echo four") + block("f…r", "text", "<!-- output -->"))
     for wrong in (console.replace("tw…", "two too"), console + "\n4"):
         with pytest.raises(Failed, match=r"text\.md:\d+: said to print\n"):
             run(block(wrong, "console"))

@@ -28,6 +28,7 @@ from .command_line import Ended, command
 from .conftest import IMAGE, Kernel, StartKernel, WriteKernelspec
 from .ends import end_of, left_below, until
 from .owners import StartOwner, start_owner_fixture  # noqa: F401 - a fixture
+from .places import Place, place_fixture  # noqa: F401 - a fixture
 from .server_process import eventually
 from .successor import Successor, successor_fixture  # noqa: F401 - a fixture
 from .swarm_engines import Swarm, closed
@@ -336,3 +337,8 @@ def _is_new(kernel: Kernel, containers: dict[str, str]) -> bool:
     container = kernel.provisioner._container
     has_run = container is not None and container.status is None
     return has_run and kernel.container_id != containers[kernel.manager.kernel_id]
+
+
+def test_the_example(swarm: Swarm, place: Place):
+    place.make_venv()
+    place.run("examples/swarm/README.md", "examples/swarm", ENGINE=swarm.url, IMAGE=IMAGE)

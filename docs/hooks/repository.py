@@ -23,6 +23,7 @@ REPOSITORY = "https://github.com/container-provisioner/container-provisioner"
 PAGES = {
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
+    "examples/index.md": "examples/README.md",
     "security-policy.md": "SECURITY.md",
     "reference/images.md": "images/README.md",
     **{
