@@ -23,6 +23,20 @@ from .server_process import eventually, jupyter_server
 
 PACKAGE = CHECKOUT / "container_provisioner"
 
+# As in a notebook: a loop runs, and a blocking manager is used in it.
+IN_A_LOOP = """
+import asyncio
+from jupyter_client.manager import KernelManager
+
+async def main():
+    try:
+        KernelManager(kernel_name="absent").start_kernel(cwd=".")
+    except Exception as exc:
+        print(type(exc).__name__)
+
+asyncio.run(main())
+"""
+
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
@@ -125,6 +139,8 @@ def test_the_oldest_versions_start_interrupt_restart_and_reattach(
     with own_jupyter() as runtime, shared_folder() as notebooks:
         write_kernelspec(runtime, "keep", on_server_exit="keep")
         assert "✓ packages" in oldest.run("jupyter", "container-kernel", "doctor").stdout
+        write_kernelspec(runtime, "absent", image="absent:1", pull_policy="never")
+        assert oldest.run("python", "-c", IN_A_LOOP, cwd=notebooks).stdout == "ImageMissing\n"
         with serve(runtime, notebooks) as server:
             kernel = server.start("keep")
             with server.channels(kernel) as channels:
