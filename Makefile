@@ -10,7 +10,7 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120
 .DEFAULT_GOAL := help
 # The order of the prerequisites is meant: an engine before images, checks before tests.
 .NOTPARALLEL:
-.PHONY: help setup demo test test-unit bench bench-places lint engine engine-for-tests test-packages test-images browser clean
+.PHONY: help setup demo test test-unit bench bench-places lint docs engine engine-for-tests test-packages test-images browser clean
 
 help:
 	@echo 'make demo       set up this machine and run a notebook in a container'
@@ -19,6 +19,7 @@ help:
 	@echo 'make bench      measure against local kernels'
 	@echo 'make bench-places  the same in Podman, on another host, in a swarm'
 	@echo 'make lint       ruff and mypy'
+	@echo 'make docs       build the documentation into site/; a warning is an error'
 	@echo 'make setup      the virtual environment .venv; PYTHON=python3.12 chooses another Python'
 	@echo 'make clean      remove .venv and every cache'
 
@@ -66,6 +67,9 @@ lint: setup
 	$(BIN)/ruff format --check . scripts/test-images scripts/podman-images
 	$(BIN)/mypy
 
+docs: setup
+	$(BIN)/mkdocs build --strict
+
 # pytest comes last: its closing line is the last line of the output.
 test: setup lint test-packages test-images browser
 	$(BIN)/pytest --run-docker --run-podman -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
@@ -84,5 +88,5 @@ bench-places: setup engine-for-tests test-images
 	@$(BIN)/python benchmarks/places.py $(BENCH_ARGS)
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

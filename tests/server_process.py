@@ -210,12 +210,13 @@ def jupyter_server(
     *options: str,
     module: str = "jupyter_server",
     port: int = 0,
+    python: str = sys.executable,
     **environment: str,
 ) -> Iterator[Server]:
     """Start a server in `folder`; at the end it is terminated, if it still runs.
 
     Ours is the only extension of `jupyter_server`, and is found as it always is.
-    Port 0 is any free one; another port has to be free.
+    Port 0 is any free one; another port has to be free. `python` is that of another environment.
     """
     log_file = runtime_dir.parent / "server.log"
     if module == "jupyter_server":
@@ -223,7 +224,7 @@ def jupyter_server(
     with open(log_file, "wb") as log:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", module, "--allow-root"),
+                *(python, "-m", module, "--allow-root"),
                 *(f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
                 f"--IdentityProvider.token={TOKEN}",
                 f"--ServerApp.root_dir={folder}",

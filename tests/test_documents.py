@@ -38,6 +38,7 @@ def example(name: str, **variables: str) -> Document:
 
 DOCUMENTS = [
     Document(path="README.md", notebook="notebook.ipynb"),
+    Document(path="docs/tutorial.md"),
     Document(path="examples/quickstart/README.md"),
     example("existing-image", IMAGE=IMAGE),
     example("papermill"),
