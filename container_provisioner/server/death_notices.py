@@ -66,7 +66,8 @@ class NoticingConnection(ZMQChannelsWebsocketConnection):
             manager.add_restart_callback(_front_ends[manager].lose_kernel)  # before our own
         connected = super().connect()
         # Only once, whatever comes of it: that status makes JupyterLab connect again.
-        if connected is not None and _front_ends[manager].take_untold(session) and self._reason:
+        is_untold = _front_ends[manager].take_untold(session)
+        if connected is not None and is_untold and self._why_it_died:
             # After what was kept for it, which is what the kernel printed last.
             connected.add_done_callback(lambda _: self.on_kernel_restarted())
         return connected
@@ -74,28 +75,28 @@ class NoticingConnection(ZMQChannelsWebsocketConnection):
     def on_kernel_restarted(self) -> None:
         """It died, and the restarter starts another."""
         _front_ends[self.kernel_manager].take_untold(self.session_id)
-        self._notice(RESTARTED)
+        self._say_why(RESTARTED)
         super().on_kernel_restarted()  # type: ignore[no-untyped-call]
 
     def on_restart_failed(self) -> None:
-        self._notice(GIVEN_UP)
+        self._say_why(GIVEN_UP)
         super().on_restart_failed()  # type: ignore[no-untyped-call]
 
     @property
-    def _reason(self) -> str:
+    def _why_it_died(self) -> str:
         """Empty for a kernel that is not ours, and for one that somebody has restarted since."""
         provisioner = getattr(self.kernel_manager, "provisioner", None)
         return str(provisioner.reason) if isinstance(provisioner, ContainerProvisioner) else ""
 
-    def _notice(self, outcome: str) -> None:
+    def _say_why(self, outcome: str) -> None:
         iopub = self.channels.get("iopub")
-        if not self._reason or iopub is None or iopub.closed():
+        if not self._why_it_died or iopub is None or iopub.closed():
             return
         iopub.flush()  # what the kernel printed last comes first, and may be what ran last
         ran = _front_ends[self.kernel_manager].ran
         # Who gave the server no name, or another than its messages have, gets the newest of all.
         parent = ran.get(self.session_id) or next(reversed(ran.values()), {})
-        content = {"name": "stderr", "text": f"{self._reason}\n{outcome}\n"}
+        content = {"name": "stderr", "text": f"{self._why_it_died}\n{outcome}\n"}
         message = self.session.msg("stream", content, parent=parent)
         # Not for a limit on what a kernel may say in a second, which may be reached.
         limit, self.limit_rate = self.limit_rate, False
