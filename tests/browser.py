@@ -11,7 +11,9 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from shutil import which
@@ -21,8 +23,9 @@ from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 
-from .server_process import TOKEN, Server, eventually
+from .server_process import TOKEN, Server, eventually, jupyter_server
 
 BROWSERS = ("google-chrome", "chromium", "chromium-browser")
 DRIVERS = ("chromedriver", "chromium.chromedriver")
@@ -69,14 +72,41 @@ class Page:
 
     def open(self, server: Server, notebook: str) -> None:
         """Open a notebook in JupyterLab; its kernel starts by itself."""
-        self.driver.get(f"{server.url}lab/tree/{notebook}?token={TOKEN}")
+        # A workspace of its own: no other notebook opens with it.
+        place = f"workspaces/{Path(notebook).stem}/tree/{notebook}"
+        self.driver.get(f"{server.url}lab/{place}?token={TOKEN}")
+        self.await_kernel(server)
 
+    def open_launcher(self, server: Server) -> None:
+        self.driver.get(f"{server.url}lab/workspaces/launcher?token={TOKEN}")
+        self.find(".jp-LauncherCard")
+
+    def launch(self, server: Server, kernel: str) -> None:
+        """Choose a notebook with the kernel of this display name in the launcher."""
+        self.click(f'.jp-LauncherCard[data-category="Notebook"][title="{kernel}"]')
+        self.await_kernel(server)
+
+    def await_kernel(self, server: Server) -> None:
         def is_connected() -> bool:
             # The page alone cannot be asked: it shows "idle" before there is a kernel.
             kernels = server.call("GET", "kernels").json()
             return self.status == "idle" and any(kernel["connections"] for kernel in kernels)
 
         eventually(is_connected, "the notebook's kernel")
+
+    def find(self, selector: str) -> WebElement:
+        """The first element of this kind, as soon as there is one."""
+        found = partial(self.driver.find_elements, By.CSS_SELECTOR, selector)
+        return eventually(found, selector)[0]
+
+    def click(self, selector: str) -> None:
+        def is_clicked() -> bool:
+            with contextlib.suppress(WebDriverException):  # it is being drawn
+                self.find(selector).click()
+                return True
+            return False
+
+        eventually(is_clicked, f"a click on {selector}")
 
     @property
     def cells(self) -> list[Cell]:
@@ -110,6 +140,21 @@ class Page:
         eventually(lambda: self.cells[number].has_ended, f"cell {number} to end")
         return self.cells[number].output
 
+    def write_cell(self, number: int, code: str) -> None:
+        """Paste code into an empty cell."""
+        self.click(f".jp-Notebook .jp-CodeCell:nth-of-type({number + 1}) .cm-content")
+        self.driver.execute_cdp_cmd("Input.insertText", {"text": code})
+
+    def press(self, command: str) -> None:
+        """A button of the notebook's toolbar, by its command: interrupt-kernel, restart-kernel."""
+        self.click(f'.jp-NotebookPanel-toolbar [data-command="notebook:{command}"]')
+
+    def answer_dialog(self) -> str:
+        """Agree to what JupyterLab says or asks; what that is."""
+        text = self.find(".jp-Dialog-content").text
+        self.click(".jp-Dialog .jp-mod-accept")
+        return text
+
     def close_dialogs(self) -> None:
         """Such as the one which says that the server cannot be reached."""
         for button in self.driver.find_elements(By.CSS_SELECTOR, ".jp-Dialog .jp-mod-reject"):
@@ -121,10 +166,34 @@ class Page:
         self.driver.save_screenshot(str(path))
 
 
+def jupyter_lab(
+    runtime_dir: Path, folder: Path, *options: str, port: int = 0
+) -> AbstractContextManager[Server]:
+    """Start JupyterLab, each time with the same settings."""
+    base = runtime_dir.parent
+    write_settings(base / "settings")
+    return jupyter_server(
+        runtime_dir,
+        folder,
+        *LAB_OPTIONS,
+        *options,
+        module="jupyterlab",
+        port=port,
+        JUPYTERLAB_SETTINGS_DIR=str(base / "settings"),
+        JUPYTERLAB_WORKSPACES_DIR=str(base / "workspaces"),
+    )
+
+
 def write_settings(directory: Path) -> None:
     notification = directory / "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
-    notification.parent.mkdir(parents=True)
+    notification.parent.mkdir(parents=True, exist_ok=True)
     notification.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+
+
+def end_sessions(server: Server) -> None:
+    """What closing all notebooks with "Shut down" does."""
+    for session in server.call("GET", "sessions").json():
+        assert server.call("DELETE", f"sessions/{session['id']}").status_code == 204
 
 
 def write_notebook(path: Path, kernel: str, *cells: str) -> None:
@@ -134,6 +203,11 @@ def write_notebook(path: Path, kernel: str, *cells: str) -> None:
         metadata={"kernelspec": {"name": kernel, "display_name": kernel, "language": "python"}},
     )
     nbformat.write(notebook, path)
+
+
+def pictures_folder(otherwise: Path) -> Path:
+    """Where pictures go: with SCREENSHOTS in the environment, into the documentation."""
+    return Path(os.environ.get("SCREENSHOTS", otherwise))
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ With SCREENSHOTS=docs/images in the environment it takes the documentation's pic
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -16,9 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from .browser import LAB_OPTIONS, Page, browser, write_notebook, write_settings
+from .browser import (
+    Page,
+    browser,
+    end_sessions,
+    jupyter_lab,
+    pictures_folder,
+    write_notebook,
+)
 from .conftest import WriteKernelspec
-from .server_process import Server, eventually, jupyter_server
+from .server_process import Server, eventually
 
 pytestmark = pytest.mark.docker
 
@@ -46,18 +52,7 @@ StartLab = Callable[[], AbstractContextManager[Server]]
 @pytest.fixture
 def lab(runtime_dir: Path, folder: Path) -> StartLab:
     """Start JupyterLab, each time on the same port and configuration."""
-    base = runtime_dir.parent
-    write_settings(base / "settings")
-    return partial(
-        jupyter_server,
-        runtime_dir,
-        folder,
-        *LAB_OPTIONS,
-        module="jupyterlab",
-        port=free_port(),
-        JUPYTERLAB_SETTINGS_DIR=str(base / "settings"),
-        JUPYTERLAB_WORKSPACES_DIR=str(base / "workspaces"),
-    )
+    return partial(jupyter_lab, runtime_dir, folder, port=free_port())
 
 
 def free_port() -> int:
@@ -101,7 +96,7 @@ def counting(kernelspec: WriteKernelspec, folder: Path) -> Iterator[Counting]:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    return Path(os.environ.get("SCREENSHOTS", tmp_path))
+    return pictures_folder(tmp_path)
 
 
 def ids(server: Server) -> list[tuple[str, str]]:
@@ -110,11 +105,6 @@ def ids(server: Server) -> list[tuple[str, str]]:
     kernels = server.call("GET", "kernels").json()
     assert {s["kernel"]["id"] for s in sessions} == {k["id"] for k in kernels}
     return [(session["id"], session["kernel"]["id"]) for session in sessions]
-
-
-def end_sessions(server: Server) -> None:
-    for session_id, _ in ids(server):
-        assert server.call("DELETE", f"sessions/{session_id}").status_code == 204
 
 
 def test_an_open_page_carries_on_when_its_server_was_killed(

@@ -2,8 +2,8 @@
 
 At start-up it takes over the kernels that an earlier server with the same root directory kept; at a
 clean stop it lets go of them. In between it replays what they printed meanwhile to the first front
-end, follows a kernel whose ports change, keeps the sessions in a file, keeps warm pools, tells the
-event bus where kernels are, and counts for ``/metrics``.
+end, follows a kernel whose ports change, keeps the sessions in a file, keeps warm pools, says in
+the page why a kernel died, tells the event bus where kernels are, and counts for ``/metrics``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ..store import hold, short_name, state_folder
 from ..trait_types import Count, Seconds, Size, parse_size
 from ..warm import WarmPool
 from . import replay
+from .death_notices import noticing
 from .events import KernelEvents
 from .metrics import KernelMetrics
 from .reattach import Reattacher
@@ -85,8 +86,8 @@ class ContainerKernels(ExtensionApp):
             return
         self.reattacher = Reattacher(kernels, self.log)
         # Not the web application's own: ours are laid over those when this returns.
-        self.settings["kernel_websocket_connection_class"] = replay.replaying(
-            self.settings["kernel_websocket_connection_class"]
+        self.settings["kernel_websocket_connection_class"] = noticing(
+            replay.replaying(self.settings["kernel_websocket_connection_class"])
         )
         ContainerProvisioner.observers.append(self.reattacher.launched)
         self.events = KernelEvents(self.app)
