@@ -1,0 +1,310 @@
+"""Hostile code in a sandbox: the caller gets a typed answer, and nobody else notices.
+
+What the code tries it tries in full, with the default limits, but for the processor: the machine is
+shared with other tests.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from container_provisioner import Sandbox
+from container_provisioner.sandbox import (
+    Answer,
+    Died,
+    Finished,
+    Raised,
+    TimedOut,
+    TooMuchOutput,
+)
+
+from .conftest import own_jupyter
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(scope="module")
+def bystander(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """Another kernel, which runs meanwhile."""
+    if not request.config.getoption("--run-docker"):
+        pytest.skip("needs --run-docker")
+    with own_jupyter(), Sandbox() as sandbox:
+        sandbox.run("answers = 0")
+        yield sandbox
+
+
+@pytest.fixture
+def others_are_fine(bystander: Sandbox) -> Iterator[None]:
+    container = bystander.container_id
+    yield
+    answer = bystander.run("answers += 1; [answers > 0, open('/proc/loadavg').read() != '']")
+    assert isinstance(answer, Finished)
+    assert answer.text == "[True, True]"
+    assert bystander.container_id == container
+
+
+@pytest.fixture
+def sandbox(runtime_dir: Path, others_are_fine: None) -> Iterator[Sandbox]:
+    """Is closed while the bystander looks on, and leaves nothing on this machine."""
+    with Sandbox(cpu_limit=1, interrupt_timeout=2) as sandbox:
+        yield sandbox
+    # `nothing_left` looks for the container.
+    left = {path.name for path in runtime_dir.rglob("*") if "kernel-" in path.name}
+    assert left == set()
+    kernels = runtime_dir / "container-provisioner" / "kernels"
+    assert not kernels.exists() or list(kernels.iterdir()) == []
+
+
+def goes_on_or_restarts(sandbox: Sandbox, answer: Answer) -> None:
+    """`alive` is true: either way there is a kernel to go on with."""
+    if not answer.alive:
+        assert isinstance(sandbox.run("1"), Died)
+        sandbox.restart()
+    again = sandbox.run("6 * 7", timeout=30)
+    assert isinstance(again, Finished)
+    assert again.text == "42"
+
+
+FORK_BOMB = """
+import os
+while True:
+    try:
+        os.fork()
+    except OSError:
+        pass
+"""
+
+
+def test_fork_bomb(sandbox: Sandbox):
+    answer = sandbox.run(FORK_BOMB, timeout=2)
+    assert isinstance(answer, (TimedOut, Died))
+    goes_on_or_restarts(sandbox, answer)
+
+
+MEMORY_BOMB = """
+hoard = []
+while True:
+    hoard.append(bytearray(os.urandom(4096)) * 4096)
+"""
+
+
+def test_memory_bomb(runtime_dir: Path, others_are_fine: None):
+    with Sandbox(memory_limit="256m") as sandbox:
+        answer = sandbox.run(f"import os{MEMORY_BOMB}")
+        assert isinstance(answer, Died)
+        assert (answer.cause, answer.exit_code) == ("memory", 137)
+        assert "ran out of memory (memory_limit is 256 MiB)" in answer.reason
+        goes_on_or_restarts(sandbox, answer)
+
+
+# On what file system each folder is that can be written to.
+WRITABLE = """
+import os, subprocess
+def can_write(folder):
+    path = os.path.join(folder, "probe")
+    try:
+        open(path, "w").close()
+        os.unlink(path)
+        return True
+    except OSError:
+        return False
+
+def kind(folder):
+    return subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True).stdout.decode()
+
+tops = [top for top in os.listdir("/") if top not in ("proc", "sys", "usr")]
+walk = (folder for top in tops for folder, _, _ in os.walk("/" + top))
+sorted({kind(folder).strip() for folder in walk if SOCKETS not in folder and can_write(folder)})
+"""
+FILL = """
+while True:
+    with open(f"/tmp/{id(object())}{os.urandom(8).hex()}", "wb") as file:
+        file.write(os.urandom(2**20) * 64)
+"""
+
+
+def test_disk_fill(runtime_dir: Path, others_are_fine: None):
+    with Sandbox(memory_limit="256m") as sandbox:
+        # Without root on this side the folder of the sockets is the kernel's to write to.
+        sockets = "'none'" if os.getuid() == 0 else "'/run/kernel/sockets'"
+        answer = sandbox.run(WRITABLE.replace("SOCKETS", sockets))
+        assert isinstance(answer, Finished)
+        assert answer.text == "['tmpfs']"
+        answer = sandbox.run(FILL)
+        # What is written counts as memory. Which of the two it is, is a question of moments.
+        assert isinstance(answer, (Died, Raised))
+        assert "memory" in answer.reason if isinstance(answer, Died) else answer.ename == "OSError"
+        goes_on_or_restarts(sandbox, answer)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["while True: print('spam' * 2500)", "while True: display({'text/plain': '!'}, raw=True)"],
+    ids=["text", "displays"],
+)
+def test_endless_output(sandbox: Sandbox, code: str):
+    answer = sandbox.run(code)
+    # What the kernel cannot get rid of fills its own memory.
+    assert isinstance(answer, (TooMuchOutput, Died))
+    assert sum(len(each.text) for each in answer.outputs) <= 10 * 1024**2
+    goes_on_or_restarts(sandbox, answer)
+
+
+def test_output_while_nobody_asks(sandbox: Sandbox):
+    sandbox.run(
+        "import threading, time\n"
+        "def shout():\n"
+        "    while True: print('spam' * 1000); time.sleep(0.001)\n"
+        "threading.Thread(target=shout, daemon=True).start()"
+    )
+    for _ in range(3):
+        answer = sandbox.run("time.sleep(0.2); 6 * 7")
+        assert isinstance(answer, Finished)
+        assert answer.text == "42"
+
+
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+while True:
+    time.sleep(60)
+"""
+
+
+def test_endless_loop_that_ignores_interrupts(sandbox: Sandbox):
+    answer = sandbox.run(STUBBORN, timeout=0.5)
+    assert isinstance(answer, TimedOut)
+    assert answer.killed
+    goes_on_or_restarts(sandbox, answer)
+
+
+# To the client by the kernel's own sockets, signed with its key or not, about the client's request.
+FORGE = """
+import os, zmq
+kernel = get_ipython().kernel
+session, thread, parent = kernel.session, kernel.iopub_thread, kernel.get_parent("shell")
+shell, ident = kernel.shell_stream, kernel._parent_ident["shell"] if hasattr(kernel, "_parent_ident") else []
+NONSENSE = [
+    ("stream", {"name": "stdout", "text": 5}), ("stream", {"name": ["stdout"], "text": "x"}),
+    ("stream", {"name": "stdout", "text": "\\ud800"}), ("stream", []), ("stream", None),
+    ("display_data", {"data": ["text/plain"]}), ("display_data", {"data": {"text/plain": {}}}),
+    ("display_data", {"data": {"image/png": "!", "image/svg+xml": 3}, "metadata": "x"}),
+    ("execute_result", {}), ("error", {"traceback": 3}), ("status", {"execution_state": ["idle"]}),
+    (["stream"], {}), (None, {}), ("status", {"execution_state": "restarting"}),
+]
+def forge():
+    for kind, content in NONSENSE:
+        session.send(thread.socket, kind, content, parent=parent, ident=b"x")
+    deep = b"[" * 200_000 + b"]" * 200_000
+    for frames in (
+        [b""], [b"x"], [b"<IDS|MSG>"], [b"<IDS|MSG>", b"", b"{}", b"{}", b"{}", b"{}"],
+        [b"<IDS|MSG>", b"", deep, deep, deep, deep], [os.urandom(64) for _ in range(2000)],
+    ):
+        thread.socket.send_multipart(frames)
+    header = session.msg_header("stream") | {"version": "4.0"}
+    for content in (deep, b"{", b"NaN", b"\\xff", b"1" * 10_000):
+        parts = [session.pack(header), session.pack(parent["header"]), b"{}", content]
+        thread.socket.send_multipart([b"<IDS|MSG>", session.sign(parts), *parts])
+thread.schedule(forge)
+"""
+FORGE_END = """
+session.send(thread.socket, "stream", {"name": "stdout", "text": "forged"}, parent=parent)
+session.send(
+    kernel.shell_stream, "execute_reply", {"status": "error", "ename": 3, "traceback": "x"},
+    parent=parent, ident=kernel._get_shell_context_var(kernel._shell_parent_ident),
+)
+session.send(thread.socket, "status", {"execution_state": "idle"}, parent=parent)
+while True: pass
+"""
+# As a client of its own kernel, with the key from the connection file.
+AS_A_CLIENT = """
+import json, zmq
+from ipykernel.connect import get_connection_file
+from jupyter_client.session import Session
+info = json.load(open(get_connection_file()))
+client = Session(key=info["key"].encode(), signature_scheme=info["signature_scheme"])
+control = zmq.Context().socket(zmq.DEALER)
+control.connect(f"ipc://{info['ip']}-{info['control_port']}")
+client.send(control, "shutdown_request", {"restart": False})
+import time; time.sleep(600)
+"""
+
+
+def test_forged_messages(sandbox: Sandbox):
+    answer = sandbox.run(f"{FORGE}\nprint('done')")
+    assert isinstance(answer, Finished), answer
+    assert answer.stdout.replace("?", "") == "done\n"
+    goes_on_or_restarts(sandbox, answer)
+
+    # It may say that it has ended. Then it is in the way of what comes next, not of anybody else.
+    answer = sandbox.run(
+        "kernel = get_ipython().kernel\nparent = kernel.get_parent('shell')" + FORGE_END
+    )
+    assert isinstance(answer, Raised), answer
+    assert (answer.ename, answer.evalue, answer.traceback) == ("error", "", ())
+    answer = sandbox.run("1", timeout=1)
+    assert isinstance(answer, TimedOut)
+    goes_on_or_restarts(sandbox, answer)
+
+    answer = sandbox.run(AS_A_CLIENT)
+    assert isinstance(answer, Died), answer
+    assert answer.cause in ("exit", "signal")
+    goes_on_or_restarts(sandbox, answer)
+
+
+CONNECT = """
+import socket
+def connect(family, address):
+    with socket.socket(family) as client:
+        client.settimeout(5)
+        try:
+            client.connect(address)
+        except OSError as exc:
+            return exc.strerror
+        return "connected"
+[connect(*each) for each in TARGETS]
+"""
+
+
+def test_connecting_to_the_host(sandbox: Sandbox):
+    name = f"\0container-provisioner-{os.getpid()}"
+    with (
+        socket.create_server(("0.0.0.0", 0)) as server,
+        socket.socket(socket.AF_UNIX) as abstract,
+    ):
+        port = server.getsockname()[1]
+        abstract.bind(name)
+        abstract.listen()
+        own = socket.gethostbyname(socket.gethostname())
+        targets = [(2, ("127.0.0.1", port)), (2, ("172.17.0.1", port)), (2, (own, port)), (1, name)]
+        # The witness: all that is listening is there to be reached.
+        for family, address in (targets[0], targets[3]):
+            with socket.socket(family) as client:
+                client.connect(address)
+        answer = sandbox.run(CONNECT.replace("TARGETS", repr(targets)))
+    assert isinstance(answer, Finished)
+    assert "connected" not in answer.text
+    refused, unreachable = "'Connection refused'", "'Network is unreachable'"
+    # A host may call itself 127.0.1.1, which in there is the kernel's own loopback.
+    last = refused if own.startswith("127.") else unreachable
+    assert answer.text == f"[{refused}, {unreachable}, {last}, {refused}]"
+
+
+def test_killing_pid_1(sandbox: Sandbox):
+    answer = sandbox.run(
+        "import os, signal\nos.kill(1, signal.SIGKILL); os.kill(1, signal.SIGSTOP)"
+    )
+    assert isinstance(answer, Finished)  # nobody is that in there
+    answer = sandbox.run("os.kill(1, signal.SIGTERM)\nimport time; time.sleep(600)")
+    assert isinstance(answer, Died)
+    assert answer.cause in ("signal", "exit")
+    goes_on_or_restarts(sandbox, answer)
+    answer = sandbox.run("import subprocess; subprocess.run(['sh', '-c', 'kill -9 -1'])")
+    assert isinstance(answer, Died)
+    assert answer.exit_code == 137
+    goes_on_or_restarts(sandbox, answer)
