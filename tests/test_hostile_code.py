@@ -1,11 +1,11 @@
 """Hostile code in a sandbox: the caller gets a typed answer, and nobody else notices.
 
-What the code tries it tries in full, with the default limits, but for the processor: the machine is
-shared with other tests.
+Limits are lower than the defaults only to be reached sooner.
 """
 
 from __future__ import annotations
 
+import ast
 import os
 import socket
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def others_are_fine(bystander: Sandbox) -> Iterator[None]:
 @pytest.fixture
 def sandbox(runtime_dir: Path, others_are_fine: None) -> Iterator[Sandbox]:
     """Is closed while the bystander looks on, and leaves nothing on this machine."""
-    with Sandbox(cpu_limit=1, interrupt_timeout=2) as sandbox:
+    with Sandbox(cpu_limit=1, output_limit="1m", interrupt_timeout=1) as sandbox:
         yield sandbox
     # `nothing_left` looks for the container.
     left = {path.name for path in runtime_dir.rglob("*") if "kernel-" in path.name}
@@ -60,14 +60,15 @@ def sandbox(runtime_dir: Path, others_are_fine: None) -> Iterator[Sandbox]:
     assert not kernels.exists() or list(kernels.iterdir()) == []
 
 
-def goes_on_or_restarts(sandbox: Sandbox, answer: Answer) -> None:
-    """`alive` is true: either way there is a kernel to go on with."""
-    if not answer.alive:
-        assert isinstance(sandbox.run("1"), Died)
-        sandbox.restart()
-    again = sandbox.run("6 * 7", timeout=30)
-    assert isinstance(again, Finished)
-    assert again.text == "42"
+def check_next(sandbox: Sandbox, answer: Answer) -> None:
+    """What `alive` says is so."""
+    following = sandbox.run("6 * 7", timeout=30)
+    if answer.alive:
+        assert isinstance(following, Finished)
+        assert following.text == "42"
+    else:
+        assert isinstance(following, Died)
+        assert following.outputs == ()
 
 
 FORK_BOMB = """
@@ -81,9 +82,9 @@ while True:
 
 
 def test_fork_bomb(sandbox: Sandbox):
-    answer = sandbox.run(FORK_BOMB, timeout=2)
+    answer = sandbox.run(FORK_BOMB, timeout=1)
     assert isinstance(answer, (TimedOut, Died))
-    goes_on_or_restarts(sandbox, answer)
+    check_next(sandbox, answer)
 
 
 MEMORY_BOMB = """
@@ -99,7 +100,7 @@ def test_memory_bomb(runtime_dir: Path, others_are_fine: None):
         assert isinstance(answer, Died)
         assert (answer.cause, answer.exit_code) == ("memory", 137)
         assert "ran out of memory (memory_limit is 256 MiB)" in answer.reason
-        goes_on_or_restarts(sandbox, answer)
+        check_next(sandbox, answer)
 
 
 # On what file system each folder is that can be written to.
@@ -134,12 +135,12 @@ def test_disk_fill(runtime_dir: Path, others_are_fine: None):
         sockets = "'none'" if os.getuid() == 0 else "'/run/kernel/sockets'"
         answer = sandbox.run(WRITABLE.replace("SOCKETS", sockets))
         assert isinstance(answer, Finished)
-        assert answer.text == "['tmpfs']"
+        assert set(ast.literal_eval(answer.text)) - {"mqueue"} == {"tmpfs"}  # both are memory
         answer = sandbox.run(FILL)
         # What is written counts as memory. Which of the two it is, is a question of moments.
         assert isinstance(answer, (Died, Raised))
         assert "memory" in answer.reason if isinstance(answer, Died) else answer.ename == "OSError"
-        goes_on_or_restarts(sandbox, answer)
+        check_next(sandbox, answer)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +152,8 @@ def test_endless_output(sandbox: Sandbox, code: str):
     answer = sandbox.run(code)
     # What the kernel cannot get rid of fills its own memory.
     assert isinstance(answer, (TooMuchOutput, Died))
-    assert sum(len(each.text) for each in answer.outputs) <= 10 * 1024**2
-    goes_on_or_restarts(sandbox, answer)
+    assert sum(len(each.text) for each in answer.outputs) <= 1024**2
+    check_next(sandbox, answer)
 
 
 def test_output_while_nobody_asks(sandbox: Sandbox):
@@ -180,7 +181,7 @@ def test_endless_loop_that_ignores_interrupts(sandbox: Sandbox):
     answer = sandbox.run(STUBBORN, timeout=0.5)
     assert isinstance(answer, TimedOut)
     assert answer.killed
-    goes_on_or_restarts(sandbox, answer)
+    check_next(sandbox, answer)
 
 
 # To the client by the kernel's own sockets, signed with its key or not, about the client's request.
@@ -188,7 +189,6 @@ FORGE = """
 import os, zmq
 kernel = get_ipython().kernel
 session, thread, parent = kernel.session, kernel.iopub_thread, kernel.get_parent("shell")
-shell, ident = kernel.shell_stream, kernel._parent_ident["shell"] if hasattr(kernel, "_parent_ident") else []
 NONSENSE = [
     ("stream", {"name": "stdout", "text": 5}), ("stream", {"name": ["stdout"], "text": "x"}),
     ("stream", {"name": "stdout", "text": "\\ud800"}), ("stream", []), ("stream", None),
@@ -239,7 +239,7 @@ def test_forged_messages(sandbox: Sandbox):
     answer = sandbox.run(f"{FORGE}\nprint('done')")
     assert isinstance(answer, Finished), answer
     assert answer.stdout.replace("?", "") == "done\n"
-    goes_on_or_restarts(sandbox, answer)
+    check_next(sandbox, answer)
 
     # It may say that it has ended. Then it is in the way of what comes next, not of anybody else.
     answer = sandbox.run(
@@ -247,14 +247,16 @@ def test_forged_messages(sandbox: Sandbox):
     )
     assert isinstance(answer, Raised), answer
     assert (answer.ename, answer.evalue, answer.traceback) == ("error", "", ())
-    answer = sandbox.run("1", timeout=1)
+    answer = sandbox.run("1", timeout=0.5)
     assert isinstance(answer, TimedOut)
-    goes_on_or_restarts(sandbox, answer)
+    check_next(sandbox, answer)
 
-    answer = sandbox.run(AS_A_CLIENT)
-    assert isinstance(answer, Died), answer
-    assert answer.cause in ("exit", "signal")
-    goes_on_or_restarts(sandbox, answer)
+
+def test_a_kernel_that_is_told_to_end_by_its_own_code(sandbox: Sandbox):
+    answer = sandbox.run(AS_A_CLIENT, timeout=1)
+    assert isinstance(answer, TimedOut)
+    assert answer.killed
+    check_next(sandbox, answer)
 
 
 CONNECT = """
@@ -289,10 +291,10 @@ def test_connecting_to_the_host(sandbox: Sandbox):
         answer = sandbox.run(CONNECT.replace("TARGETS", repr(targets)))
     assert isinstance(answer, Finished)
     assert "connected" not in answer.text
-    refused, unreachable = "'Connection refused'", "'Network is unreachable'"
+    refused, unreachable = "Connection refused", "Network is unreachable"
     # A host may call itself 127.0.1.1, which in there is the kernel's own loopback.
     last = refused if own.startswith("127.") else unreachable
-    assert answer.text == f"[{refused}, {unreachable}, {last}, {refused}]"
+    assert ast.literal_eval(answer.text) == [refused, unreachable, last, refused]
 
 
 def test_killing_pid_1(sandbox: Sandbox):
@@ -303,8 +305,8 @@ def test_killing_pid_1(sandbox: Sandbox):
     answer = sandbox.run("os.kill(1, signal.SIGTERM)\nimport time; time.sleep(600)")
     assert isinstance(answer, Died)
     assert answer.cause in ("signal", "exit")
-    goes_on_or_restarts(sandbox, answer)
+    sandbox.restart()
     answer = sandbox.run("import subprocess; subprocess.run(['sh', '-c', 'kill -9 -1'])")
     assert isinstance(answer, Died)
     assert answer.exit_code == 137
-    goes_on_or_restarts(sandbox, answer)
+    check_next(sandbox, answer)

@@ -21,6 +21,7 @@ from container_provisioner.errors import (
     CopyFailed,
     ImageMissing,
     KernelNotRunning,
+    NoKernelInImage,
 )
 from container_provisioner.sandbox import (
     CellFailed,
@@ -166,7 +167,7 @@ def test_what_will_not_be_interrupted_is_killed_and_nothing_runs_until_a_restart
         answer = sandbox.run("print('again')")
         assert isinstance(answer, Died)
         assert (answer.cause, answer.exit_code) == ("exit", 3)
-    with pytest.raises(KernelNotRunning, match="not started"):
+    with pytest.raises(KernelNotRunning, match="not been started"):
         sandbox.run("1")
 
 
@@ -177,9 +178,9 @@ def test_an_image_says_which_kernels_it_has():
         assert answer.text.strip("'") != sys.executable
         sandbox.put("a", b"1")
         assert sandbox.get("a") == b"1"
-    with pytest.raises(ConfigurationError, match="has no kernel 'cobol'. It has: "):
+    with pytest.raises(ConfigurationError, match="has no kernel 'cobol'"):
         Sandbox(IMAGE, kernel="cobol").start()
-    with pytest.raises(Exception, match="has no kernel"):
+    with pytest.raises(NoKernelInImage):
         Sandbox(PLAIN_IMAGE).start()
     with pytest.raises(ImageMissing):
         Sandbox("container-provisioner-test/absent:1", pull_policy="never").start()
@@ -241,6 +242,6 @@ def test_a_notebook_is_run_cell_by_cell(folder: Path):
         sandbox.run_notebook(notebook)
         cells.append(v4.new_code_cell("assert x == 2, 'x is 1'"))
         notebook.write_text(v4.writes(v4.new_notebook(cells=cells)))
-        with pytest.raises(CellFailed, match="Cell 4 of .* raised AssertionError: x is 1") as info:
+        with pytest.raises(CellFailed, match=r"Cell 4 of .* raised AssertionError: x is 1") as info:
             sandbox.run_notebook(notebook)
     assert isinstance(info.value.answer, Raised)

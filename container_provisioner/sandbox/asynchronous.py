@@ -47,6 +47,7 @@ _END_SECONDS = 0.3
 # Between two requests to a kernel that has just started.
 _ASK_SECONDS = 0.5
 
+NOT_STARTED = "The sandbox has not been started, or was closed: use it in a 'with' statement."
 _GONE = "Nothing was done: the sandbox has no kernel until it is restarted."
 
 FILE_LIMIT = 100 * 1024**2
@@ -178,7 +179,7 @@ class AsyncSandbox:
     def _no_kernel(self) -> KernelNotRunning:
         if self._death is not None:
             return KernelNotRunning(f"{_GONE} {self._death.reason}")
-        return KernelNotRunning("The sandbox was not started: use it in a 'with' statement.")
+        return KernelNotRunning(NOT_STARTED)
 
     # -- code -------------------------------------------------------------------------------
 

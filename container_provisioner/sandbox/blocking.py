@@ -11,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from ..errors import KernelNotRunning
 from .answers import Answer, Output
-from .asynchronous import FILE_LIMIT, AsyncSandbox
+from .asynchronous import FILE_LIMIT, NOT_STARTED, AsyncSandbox
 
 T = TypeVar("T")
 
@@ -94,6 +95,7 @@ class Sandbox:
         Raises `EngineError`, `KernelDied`, `StartTimeout`, `ConfigurationError`; nothing is left
         then.
         """
+        self._begin_thread()
         try:
             self._wait(self._sandbox.start())
         except BaseException:
@@ -102,6 +104,7 @@ class Sandbox:
 
     def restart(self) -> None:
         """Another kernel in another container: variables and files are gone. Raises as `start`."""
+        self._begin_thread()
         self._wait(self._sandbox.restart())
 
     def close(self) -> None:
@@ -171,13 +174,18 @@ class Sandbox:
     # A loop of its own, so that the kernel is listened to between two calls, and so that it does
     # not matter which thread they come from.
 
-    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+    def _begin_thread(self) -> None:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(
                 target=self._loop.run_forever, name="container-sandbox", daemon=True
             )
             self._thread.start()
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        if self._loop is None:
+            work.close()
+            raise KernelNotRunning(NOT_STARTED)
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
