@@ -8,12 +8,16 @@ from __future__ import annotations
 import ast
 import os
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from container_provisioner import Sandbox
+from container_provisioner.errors import CopyFailed
 from container_provisioner.sandbox import (
     Answer,
     Died,
@@ -156,17 +160,53 @@ def test_endless_output(sandbox: Sandbox, code: str):
     check_next(sandbox, answer)
 
 
-def test_output_while_nobody_asks(sandbox: Sandbox):
-    sandbox.run(
-        "import threading, time\n"
-        "def shout():\n"
-        "    while True: print('spam' * 1000); time.sleep(0.001)\n"
-        "threading.Thread(target=shout, daemon=True).start()"
+# The memory of a program whose sandbox says more than it wants to hear, in one message and in many.
+CALLER = """
+import resource
+from container_provisioner.sandbox import Sandbox, TooMuchOutput
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # MiB
+with Sandbox(output_limit="1m", interrupt_timeout=30) as sandbox:
+    sandbox.run("x = 'y' * 60_000_000")
+    before = peak()
+    for code in ("x", "for _ in range(60): print(x[:1_000_000], flush=True)"):
+        answer = sandbox.run(code)
+        assert isinstance(answer, TooMuchOutput) and answer.alive, answer
+    print(peak() - before)
+"""
+
+
+def test_the_callers_memory(runtime_dir: Path, others_are_fine: None):
+    done = subprocess.run(
+        [sys.executable, "-c", CALLER], capture_output=True, text=True, timeout=120
     )
-    for _ in range(3):
-        answer = sandbox.run("time.sleep(0.2); 6 * 7")
-        assert isinstance(answer, Finished)
-        assert answer.text == "42"
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 30
+
+
+SHOUT = """
+import sys, threading, time
+def shout():
+    for _ in range(300):
+        print("spam" * 2500, flush=True)
+    open("done", "w").close()
+threading.Timer(0.1, shout).start()
+"""
+
+
+def test_output_while_nobody_asks(sandbox: Sandbox):
+    """Three times the limit, between two runs: it is nobody's, and does not pile up."""
+    assert isinstance(sandbox.run(SHOUT), Finished)
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            sandbox.get("done")
+            break
+        except CopyFailed:
+            assert time.monotonic() < deadline
+    answer = sandbox.run("6 * 7")
+    assert isinstance(answer, Finished)
+    assert (answer.text, answer.stdout) == ("42", "")
 
 
 STUBBORN = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import signal
 import sys
 import threading
 import time
@@ -230,6 +231,21 @@ async def test_the_same_is_awaited_in_an_event_loop():
         with Sandbox() as other:
             answer = other.run("5")
             assert isinstance(answer, Finished)
+
+
+def test_ctrl_c_stops_the_code_and_a_closed_sandbox_can_be_opened_again():
+    sandbox = Sandbox(interrupt_timeout=20)
+    for _ in range(2):
+        with sandbox:
+            with pytest.raises(KeyboardInterrupt):
+                sandbox.run(
+                    "x = 1\nprint(x)\nimport time; time.sleep(600)",
+                    on_output=lambda _: signal.raise_signal(signal.SIGINT),
+                )
+            answer = sandbox.run("x")
+            assert isinstance(answer, Finished)
+            assert answer.text == "1"
+        assert not [each for each in threading.enumerate() if each.name == "container-sandbox"]
 
 
 def test_a_notebook_is_run_cell_by_cell(folder: Path):

@@ -33,13 +33,11 @@ def test_agent_sandbox(tmp_path: Path):
 
 def test_agent_sandbox_with_the_code_of_its_readme(tmp_path: Path):
     readme = SCRIPT.with_name("README.md").read_text()
-    tried = re.findall(
-        r"^echo '(.*)' > code.py\npython run_untrusted.py code.py +# (.*)$", readme, re.M
-    )
+    tried = re.findall(r"^echo '(.*)' > code.py\npython \S+ (.*?) +# (.*)$", readme, re.M)
     assert len(tried) == 2
-    for code, promised in tried:
-        (tmp_path / "code.py").write_text(code.replace("'\\''", "'"))
-        printed = run(SCRIPT, "code.py", cwd=tmp_path)
+    for code, arguments, promised in tried:
+        (tmp_path / "code.py").write_text(code)
+        printed = run(SCRIPT, *arguments.split(), cwd=tmp_path)
         assert printed.startswith(promised.removesuffix("…"))
 
 

@@ -67,7 +67,9 @@ class AsyncSandbox:
         interrupt_timeout: float = 5.0,
         **settings: Any,
     ) -> None:
-        config = {"image": image, "on_server_exit": "stop", **settings}
+        config = {"on_server_exit": "stop", **settings}
+        if image:  # else what the environment names, as for every other setting
+            config["image"] = image
         if folder is None:
             config.setdefault("workspace", "none")
         # Refuses what is unknown, and what contradicts each other.
@@ -102,7 +104,9 @@ class AsyncSandbox:
     @property
     def alive(self) -> bool:
         """Whether a kernel is there and, as far as is known, runs."""
-        return self._manager is not None and self._provisioner.exit_status is None
+        manager = self._manager
+        provisioner = manager.provisioner if manager is not None else None
+        return isinstance(provisioner, ContainerProvisioner) and provisioner.exit_status is None
 
     @property
     def container_id(self) -> str:

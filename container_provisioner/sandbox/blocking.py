@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -23,9 +24,10 @@ class Sandbox:
 
     ``with Sandbox(memory_limit="512m") as sandbox: answer = sandbox.run(code, timeout=10)``
 
-    `image`: the image to run in; empty, the default, is this machine's own Python environment,
-    read-only. `kernel`: a kernelspec's name, of those in the image, or of this machine's that
-    start local kernels; by default ``python3`` or the image's first. Nothing need be installed.
+    `image`: the image to run in; by default this machine's own Python environment, read-only.
+
+    `kernel`: the name of a kernelspec in the image, or of one of this machine's that starts local
+    kernels; by default ``python3`` or the image's first. Nothing need be installed.
 
     `folder`: a folder that the code sees at its own path, read-only unless ``workspace="rw"`` is
     given too, and is started in. By default it sees no folder of this machine's.
@@ -56,7 +58,8 @@ class Sandbox:
         interrupt_timeout: float = 5.0,
         **settings: Any,
     ) -> None:
-        self._sandbox = AsyncSandbox(
+        self._make = partial(
+            AsyncSandbox,
             image,
             kernel=kernel,
             folder=folder,
@@ -64,6 +67,7 @@ class Sandbox:
             interrupt_timeout=interrupt_timeout,
             **settings,
         )
+        self._sandbox = self._make()  # which refuses what makes no sense
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
@@ -176,6 +180,7 @@ class Sandbox:
 
     def _begin_thread(self) -> None:
         if self._loop is None:
+            self._sandbox = self._make()  # nothing of it may belong to an earlier loop
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(
                 target=self._loop.run_forever, name="container-sandbox", daemon=True

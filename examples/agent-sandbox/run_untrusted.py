@@ -1,4 +1,4 @@
-"""Run code that nobody vouches for: by default the plot below, else what is in the file named."""
+"""Run code that nobody vouches for: the plot below, or the file named, for so many seconds."""
 
 import sys
 from pathlib import Path
@@ -15,11 +15,14 @@ plt.show()
 print(sum(square for _, square in rows), file=open("total.txt", "w"))
 """
 code = Path(sys.argv[1]).read_text() if len(sys.argv) > 1 else CODE
+seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 10
 
 with Sandbox(memory_limit="512m", cpu_limit=1) as sandbox:
     sandbox.put("data.csv", "".join(f"{n},{n * n}\n" for n in range(10)))
     # repr: what it writes may hold escape sequences for your terminal.
-    answer = sandbox.run(code, timeout=10, on_output=lambda output: print("  >", repr(output.text)))
+    answer = sandbox.run(
+        code, timeout=seconds, on_output=lambda output: print("  >", repr(output.text))
+    )
     for number, image in enumerate(answer.images):
         Path(f"image-{number}.png").write_bytes(image.content)
     match answer:
