@@ -166,10 +166,22 @@ import resource
 from container_provisioner.sandbox import Sandbox, TooMuchOutput
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # MiB
+# By the kernel's own socket, in parts that are each within the limit.
+parts = '''
+import time, zmq
+def send():
+    thread.socket.setsockopt(zmq.SNDHWM, 0)
+    for _ in range(500):
+        thread.socket.send(piece, zmq.SNDMORE, copy=False)
+    thread.socket.send(b"")
+thread, piece = get_ipython().kernel.iopub_thread, b"z" * 900_000
+thread.schedule(send)
+time.sleep(600)
+'''
 with Sandbox(output_limit="1m", interrupt_timeout=30) as sandbox:
     sandbox.run("x = 'y' * 60_000_000")
     before = peak()
-    for code in ("x", "for _ in range(60): print(x[:1_000_000], flush=True)"):
+    for code in ("x", "for _ in range(60): print(x[:1_000_000], flush=True)", parts):
         answer = sandbox.run(code)
         assert isinstance(answer, TooMuchOutput) and answer.alive, answer
     print(peak() - before)
@@ -189,6 +201,7 @@ import sys, threading, time
 def shout():
     for _ in range(300):
         print("spam" * 2500, flush=True)
+    print("x" * 10_000_000, flush=True)  # is not even received
     open("done", "w").close()
 threading.Timer(0.1, shout).start()
 """

@@ -141,6 +141,7 @@ class AsyncSandbox:
         try:
             await manager.start_kernel(cwd=self._folder)
             self._channels = Channels(manager, self._limit)
+            await self._channels.connect()
             await self._until_ready(self._channels, settings.start_timeout)
         except BaseException:
             await to_the_end(asyncio.ensure_future(self._remove()))
@@ -200,6 +201,9 @@ class AsyncSandbox:
             if self._channels is None:
                 raise self._no_kernel()
             began = time.monotonic()
+            if self._channels.broken.is_set():  # by what was said since the last run
+                ended = self._provisioner.until_ended()
+                await _first(timeout, answered=_answered(self._channels), ended=ended)
             hearing = self._channels.hear(on_output)
             try:
                 answer = await self._execute(hearing, self._channels, code, timeout)
@@ -308,7 +312,7 @@ async def _answered(channels: Channels) -> None:
     before has come, too."""
     while True:
         if channels.broken.is_set():
-            channels.reconnect()
+            await channels.reconnect()
         hearing = channels.hear()
         hearing.request = channels.client.kernel_info()
         # Again: this one may go unheard.

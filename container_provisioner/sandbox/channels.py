@@ -14,6 +14,7 @@ from jupyter_client.manager import AsyncKernelManager
 from zmq.utils.monitor import recv_monitor_message
 
 from .answers import Output
+from .gate import Gate
 from .hearing import Hearing
 
 # What a message has besides its content, whatever the limit is.
@@ -25,44 +26,56 @@ _LINGER_MS = 0
 class Channels:
     """Reads at all times, so that nothing piles up, and keeps what belongs to a `Hearing`.
 
-    A message with a part larger than twice the limit is not received: ZeroMQ closes the connection,
-    for good. `broken` is then set, and others have to be made.
+    A message that is larger than twice the limit is not received: the connection is closed, for
+    good. `broken` is then set, and others have to be made. (Of encrypted messages only a part's
+    size can be known before it is here.)
     """
+
+    client: AsyncKernelClient
 
     def __init__(self, manager: AsyncKernelManager, limit: int) -> None:
         self._manager, self._limit = manager, limit
         self._hearing: Hearing | None = None
+        self._undo = contextlib.ExitStack()
         self.broken = asyncio.Event()
-        self._connect()
 
-    def _connect(self) -> None:
-        self._context = zmq.asyncio.Context()
+    async def connect(self) -> None:
+        """Whatever becomes of it, `close` undoes it."""
+        largest = 2 * self._limit + _ENVELOPE_BYTES
+        gate: Gate | None = None
+        if self._manager.curve_secretkey is None:  # else there is nothing to be seen in between
+            gate = Gate(largest)
+            self._undo.callback(gate.close)
+            ports = (self._manager.shell_port, self._manager.iopub_port)
+            await gate.open(self._manager.get_connection_info(), ports)
+        context = zmq.asyncio.Context()
+        self._undo.callback(context.destroy, linger=_LINGER_MS)
         # The default of sockets to come.
-        self._context.setsockopt(zmq.MAXMSGSIZE, 2 * self._limit + _ENVELOPE_BYTES)
-        self.client: AsyncKernelClient = self._manager.client(context=self._context)
+        context.setsockopt(zmq.MAXMSGSIZE, largest)
+        address = gate.address if gate is not None else {}
+        self.client = self._manager.client(context=context, **address)
+        self._undo.callback(self.client.stop_channels)
         self.client.start_channels(stdin=False, hb=False, control=False)
-        shell, iopub = self._sockets = (
-            self.client.shell_channel.socket,
-            self.client.iopub_channel.socket,
-        )
-        monitors = [each.get_monitor_socket(zmq.EVENT_DISCONNECTED) for each in self._sockets]
-        self._readers = [
-            asyncio.ensure_future(self._read(shell, Hearing.answer)),
-            asyncio.ensure_future(self._read(iopub, Hearing.broadcast)),
-            *(asyncio.ensure_future(self._watch(monitor)) for monitor in monitors),
-        ]
+        for socket, pass_on in (
+            (self.client.shell_channel.socket, Hearing.answer),
+            (self.client.iopub_channel.socket, Hearing.broadcast),
+        ):
+            monitor: Any = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            self._undo.callback(socket.disable_monitor)
+            for work in (self._read(socket, pass_on), self._watch(monitor)):
+                self._undo.callback(asyncio.ensure_future(work).cancel)
+        if gate is not None:
+            await gate.until_connected()
+        self.broken.clear()
 
-    def reconnect(self) -> None:
+    async def reconnect(self) -> None:
         """After it was broken. What is said meanwhile is lost."""
         self.close()
-        self._connect()
+        await self.connect()
 
-    def hear(
-        self, tell: Callable[[Output], None] | None = None, *, limit: int | None = None
-    ) -> Hearing:
-        """From now on messages are for this hearing, and `broken` is about it."""
-        self.broken.clear()
-        self._hearing = Hearing(self.client.session, limit or self._limit, tell)
+    def hear(self, tell: Callable[[Output], None] | None = None) -> Hearing:
+        """From now on messages are for this hearing."""
+        self._hearing = Hearing(self.client.session, self._limit, tell)
         return self._hearing
 
     def ignore(self) -> None:
@@ -70,12 +83,7 @@ class Channels:
         self._hearing = None
 
     def close(self) -> None:
-        for reader in self._readers:
-            reader.cancel()
-        for socket in self._sockets:
-            socket.disable_monitor()
-        self.client.stop_channels()
-        self._context.destroy(linger=_LINGER_MS)
+        self._undo.close()
 
     async def _read(self, socket: Any, pass_on: Callable[[Hearing, list[bytes]], None]) -> None:
         while True:
