@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+WORKERS ?= 2
 BENCH_ARGS ?=
 BIN := .venv/bin
 APT := DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120
@@ -9,13 +10,14 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120
 .DEFAULT_GOAL := help
 # The order of the prerequisites is meant: an engine before images, checks before tests.
 .NOTPARALLEL:
-.PHONY: help setup demo test test-unit bench lint engine engine-for-tests test-packages test-images browser clean
+.PHONY: help setup demo test test-unit bench bench-places lint engine engine-for-tests test-packages test-images browser clean
 
 help:
 	@echo 'make demo       set up this machine and run a notebook in a container'
 	@echo 'make test       set up and run every check and test; PYTEST_ARGS="-k oom" selects'
 	@echo 'make test-unit  only the tests that need no engine'
 	@echo 'make bench      measure against local kernels'
+	@echo 'make bench-places  the same in Podman, on another host, in a swarm'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make setup      the virtual environment .venv; PYTHON=python3.12 chooses another Python'
 	@echo 'make clean      remove .venv and every cache'
@@ -66,7 +68,7 @@ lint: setup
 
 # pytest comes last: its closing line is the last line of the output.
 test: setup lint test-packages test-images browser
-	$(BIN)/pytest --run-docker --run-podman $(PYTEST_ARGS)
+	$(BIN)/pytest --run-docker --run-podman -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 test-unit: setup
 	$(BIN)/pytest $(PYTEST_ARGS)
@@ -77,6 +79,9 @@ bench: setup engine
 	@$(BIN)/python benchmarks/server.py
 	@$(BIN)/python benchmarks/load.py
 	@$(BIN)/python benchmarks/reattach.py
+
+bench-places: setup engine-for-tests test-images
+	@$(BIN)/python benchmarks/places.py $(BENCH_ARGS)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

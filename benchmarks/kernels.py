@@ -51,7 +51,7 @@ class Kernel:
         self._fine = fine
         self._context = place.fine if fine else place.stock
         name = place.kernel_name(column, recreate=recreate)
-        self._manager = place.manager(name, column.transport, fine=fine)
+        self._manager = place.manager(name, column, fine=fine)
         self._pool = place.pools.get(name)
         # Whether a restart claims: with a container of its own it needs none.
         self._recreates = recreate

@@ -32,6 +32,7 @@ class Column:
     name: str
     provisioner: str
     transport: str = "tcp"
+    encryption: str = "disabled"  # the manager's transport_encryption
     config: dict[str, Any] = field(default_factory=dict)
     argv: tuple[str, ...] = IPYKERNEL
     env: dict[str, str] = field(default_factory=dict)
@@ -96,12 +97,13 @@ class Place:
     def kernel_name(self, column: Column, *, recreate: bool = False) -> str:
         return _spec_name(self._numbers[column.name], recreate)
 
-    def manager(self, kernel_name: str, transport: str, *, fine: bool) -> AsyncKernelManager:
+    def manager(self, kernel_name: str, column: Column, *, fine: bool) -> AsyncKernelManager:
         return AsyncKernelManager(
             kernel_name=kernel_name,
             kernel_spec_manager=self.specs,
             connection_file=str(self.runtime / f"kernel-{next(self._files)}.json"),
-            transport=transport,
+            transport=column.transport,
+            transport_encryption=column.encryption,
             context=self.fine if fine else self.stock,
         )
 
@@ -130,6 +132,7 @@ def _kernelspec(column: Column, recreate: bool) -> dict[str, Any]:
         "env": column.env,
         # Named even for the local one, so JUPYTER_DEFAULT_PROVISIONER_NAME changes nothing.
         "metadata": {
-            "kernel_provisioner": {"provisioner_name": column.provisioner, "config": config}
+            "supported_encryption": ["curve"],
+            "kernel_provisioner": {"provisioner_name": column.provisioner, "config": config},
         },
     }

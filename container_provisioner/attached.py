@@ -11,9 +11,9 @@ from traitlets import Int, List
 from .adoptable import AdoptableKernel
 from .errors import KernelNotAdoptable
 from .guard import take_missed
+from .kernelspecs import PROVISIONER, SWARM_PROVISIONER
 from .store import RecordStore, runtime_folder
-
-PROVISIONER = "container-provisioner"
+from .topology import SWARM
 
 
 class AttachedKernelManager(KernelManager):
@@ -78,7 +78,8 @@ def _prepare(kind: type[Manager], kernel_id: str) -> tuple[Manager, dict[str, An
     )
     # A kernelspec need not name us: JUPYTER_DEFAULT_PROVISIONER_NAME may have, when it started.
     spec: Any = manager.kernel_spec
-    spec.metadata.setdefault("kernel_provisioner", {"provisioner_name": PROVISIONER, "config": {}})
+    provisioner = SWARM_PROVISIONER if facts.engine_url.startswith(SWARM) else PROVISIONER
+    spec.metadata.setdefault("kernel_provisioner", {"provisioner_name": provisioner, "config": {}})
     # Independent, for a restart later: it may have been kept for that, not by its kernelspec.
     options = {"cwd": facts.folder, "adopt_only": True, "independent": True}
     return manager, {"kernel_id": kernel_id, **options}

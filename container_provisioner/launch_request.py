@@ -81,8 +81,8 @@ def launch_request(
     `known_folder` is the notebook's of an earlier run: who has adopted a kernel need not say.
     Raises `ConfigurationError` for a kernel whose messages others could read.
     """
-    is_remote = settings.topology.is_remote
-    if is_remote and "curve_secretkey" not in connection_info and not settings.allow_plaintext:
+    is_far = settings.topology.is_remote and not settings.topology.in_machine
+    if is_far and "curve_secretkey" not in connection_info and not settings.allow_plaintext:
         raise ConfigurationError(
             f"The engine at {settings.topology.engine_url} is on another host, and the kernel "
             f"{manager.kernel_name!r} does not say that it can encrypt its messages (metadata "

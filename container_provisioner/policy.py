@@ -86,7 +86,7 @@ class Settings:
 
     def _check_other_host(self) -> None:
         is_swarm = self.topology.nodes is not None
-        where = f"The engine at {self.topology.engine_url} is on another host"
+        where = f"The engine at {self.topology.engine_url} is {self.topology.where}"
         if is_swarm:
             where = "A swarm's kernels are on any of its nodes"
         if not self.image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -11,6 +12,10 @@ from urllib.parse import urlsplit
 from .spec import Mount
 
 HOST_NETWORK = "host"
+LOOPBACK = "127.0.0.1"
+
+# Folders of those whose engines are in a virtual machine, and whose sockets lead into it.
+_MACHINES = (".docker/desktop", ".docker/run", ".colima", ".lima", ".rd", ".orbstack")
 _COMPOSE = "com.docker.compose."
 
 
@@ -68,6 +73,7 @@ class Topology:
     shares_files: bool = True
     address: str = ""  # of the engine's host, as this one sees it; empty: it is this host
     engine_url: str = ""  # for messages
+    in_machine: bool = False  # that host is a virtual machine of this one
     own: OwnContainer | None = None  # this process is in a container of the engine
     private: str = ""  # the folder of private directories, when it is
 
@@ -75,6 +81,11 @@ class Topology:
     def is_remote(self) -> bool:
         """Whether the engine's host is another one: nothing of this one can be mounted."""
         return not self.shares_files and self.own is None
+
+    @property
+    def where(self) -> str:
+        """Of one that is remote, in a message."""
+        return "in a virtual machine" if self.in_machine else "on another host"
 
     @property
     def joins_network(self) -> bool:
@@ -153,7 +164,8 @@ def topology_of(
     private: str = "",
 ) -> Topology:
     """Of the engine at that URL: a unix socket is on this host, everything else on another one.
-    A swarm's kernels are on any of its nodes.
+    A swarm's kernels are on any of its nodes. What is in a virtual machine of this host, as that of
+    Docker Desktop, has none of its unix sockets, but its published ports are on loopback here.
 
     But for `own`: whatever the URL, the engine that has the container which this process runs in
     is on this host, and sees other paths. Can it have `private`, the folder of the kernels' private
@@ -168,8 +180,16 @@ def topology_of(
     if engine_url.startswith(SWARM):
         return Topology(shares_files=False, engine_url=engine_url, nodes={})
     parts = urlsplit(engine_url)
+    if parts.scheme == "unix" and _leads_into_machine(parts.path):
+        address = engine_host or LOOPBACK
+        return Topology(shares_files=False, in_machine=True, address=address, engine_url=engine_url)
     if parts.scheme in ("", "unix"):
         return Topology(engine_url=engine_url)
     return Topology(
         shares_files=False, address=engine_host or parts.hostname or "", engine_url=engine_url
     )
+
+
+def _leads_into_machine(socket: str) -> bool:
+    names = (socket, os.path.realpath(socket))
+    return sys.platform != "linux" or any(f"/{m}/" in name for m in _MACHINES for name in names)

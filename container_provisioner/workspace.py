@@ -54,8 +54,9 @@ def choose_workspace(
     if settings.topology.is_remote:
         return Workspace(
             cwd=HOME,
-            notice=f"The engine is on another host, where the notebook's folder {str(path)!r} is "
-            f"not: the kernel starts in {HOME}. Set workspace='none' to say that this is meant.",
+            notice=f"The engine is {settings.topology.where}, where the notebook's folder "
+            f"{str(path)!r} is not: the kernel starts in {HOME}. Set workspace='none' to say that "
+            "this is meant.",
         )
     if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where we may not look
         raise WorkspaceError(f"The notebook's folder {str(path)!r} is not a directory.")

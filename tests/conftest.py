@@ -13,7 +13,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +30,7 @@ from jupyter_client.manager import AsyncKernelManager
 from container_provisioner import labels
 from container_provisioner.engine.find import close_engines
 
+from .parallel import Turn
 from .registry import Registry, serve
 from .remote_engine import RemoteEngine, remote_engine
 
@@ -42,6 +43,8 @@ BASH_IMAGE = "container-provisioner-test/bash:1"
 
 IPYKERNEL = ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 
+TURN = pytest.StashKey[Turn]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-docker", action="store_true", help="run the tests that need an engine")
@@ -51,6 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "docker: needs a container engine (--run-docker)")
     config.addinivalue_line("markers", "podman: needs Podman (--run-podman)")
+    config.addinivalue_line("markers", "alone: looks at what is everybody's on the engine")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # As a shell's background job is started; what the tests start would not hear of Ctrl-C.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -64,6 +68,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker(engine):
                 item.add_marker(skip)
+    for item in items:
+        # For `--dist loadgroup`. Podman locks what it works on, for all its users.
+        group = "podman" if item.get_closest_marker("podman") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-timeout starts to count
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, bool, bool]:
+    """A file is a turn: what its fixtures have started may be alive between two of its tests."""
+    turn = item.config.stash.setdefault(TURN, Turn())
+    turn.begin(alone=item.get_closest_marker("alone") is not None)
+    try:
+        return (yield)
+    finally:
+        if nextitem is None or nextitem.path != item.path:
+            turn.end()
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -308,6 +330,22 @@ def docker_client() -> Iterator[docker.DockerClient]:
     client = docker.from_env()
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def server_image(docker_client: docker.DockerClient) -> str:
+    """A Jupyter Server with this package, as examples/compose says how it is built."""
+    name = "container-provisioner-test/compose:1"
+    docker_client.images.build(
+        path=str(Path(__file__).parent.parent),
+        dockerfile="examples/compose/Dockerfile",
+        tag=name,
+        buildargs={"BASE": "container-provisioner-test/server:1"},
+        network_mode="none",
+        rm=True,
+        forcerm=True,
+    )
+    return name
 
 
 @pytest.fixture(scope="session")

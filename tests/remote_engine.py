@@ -22,6 +22,7 @@ import trustme
 from docker.tls import TLSConfig
 
 from .docker_daemon import START_SECONDS, DockerDaemon
+from .parallel import worker
 
 
 def run(*command: str) -> None:
@@ -44,11 +45,19 @@ class Wire:
         run("ip", "link", "set", self.interface, "up")
 
 
+def free_subnet(beginning: str) -> str:
+    """``10.213.7`` of ``10.213``: no address of this host is in it. Of the processes of one run,
+    each begins to look at another place."""
+    taken = subprocess.check_output(["ip", "-4", "-o", "address"], text=True)
+    subnets = (f"{beginning}.{number}" for number in range(20 * worker(), 256))
+    return next(subnet for subnet in subnets if f" {subnet}." not in taken)
+
+
 @contextmanager
 def wire(number: int) -> Iterator[Wire]:
     """`number` tells several apart."""
     name = f"cpr{os.getpid() % 100000}-{number}"
-    subnet = f"10.213.{number}"
+    subnet = free_subnet("10.213")
     made = Wire(namespace=name, interface=f"{name}h", here=f"{subnet}.1", there=f"{subnet}.2")
     run("ip", "netns", "add", name)
     try:

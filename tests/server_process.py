@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -42,6 +43,13 @@ def eventually(look: Callable[[], T | None], what: str, timeout: float = TIMEOUT
         assert time.monotonic() < deadline, f"waited in vain: {what}"
         time.sleep(0.05)
     return found
+
+
+def free_port() -> int:
+    """For what cannot be asked which one it took."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -21,7 +21,7 @@ import docker
 
 from container_provisioner import labels
 
-from .remote_engine import RemoteEngine, Wire, run
+from .remote_engine import RemoteEngine, Wire, free_subnet, run
 from .server_process import eventually
 
 CONFIG = "jupyter-kernels"
@@ -38,7 +38,7 @@ HEARTBEAT = 10**9  # nanoseconds; a swarm gives a node up after three that did n
 def switch(number: int, nodes: int) -> Iterator[list[Wire]]:
     """A wire to each of so many namespaces, which reach each other and this host."""
     name = f"cps{os.getpid() % 100000}-{number}"
-    subnet = f"10.214.{number}"
+    subnet = free_subnet("10.214")
     namespaces = [name, *(f"{name}-{index}" for index in range(nodes))]
     wires = []
     try:

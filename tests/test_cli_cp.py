@@ -43,7 +43,7 @@ print("done")
 @pytest.fixture
 def owner(kernelspec: WriteKernelspec, start_owner: StartOwner) -> Iterator[Owner]:
     kernelspec(image=IMAGE, workspace="none", user="image")
-    owner = start_owner(code=FILES)
+    owner = start_owner(code=FILES, manager={"autorestart": False})
     yield owner
     owner.end()
 
@@ -250,7 +250,7 @@ def test_without_tar_the_kernels_python_does_it(
         user="image",
         mounts=[f"{empty}:/usr/bin/tar"],
     )
-    owner = start_owner(code=FILES)
+    owner = start_owner(code=FILES, manager={"autorestart": False})
     kernel = owner.kernel_id
     assert inside(owner, "command -v tar") == ""
     assert command("cp", f"{kernel}:/tmp/results", str(tmp_path)).code == 0

@@ -198,6 +198,8 @@ async def test_ctrl_c_during_the_check_leaves_nothing(
         (["image", "--from", "python3"], "--from names a kernelspec of this host"),
         (["--user"], "exclude each other"),
         (["--name", "a b"], "cannot be a kernelspec's name"),
+        (["--swarm"], "do not have this host's Python: name an IMAGE"),
+        (["--set", 'placement_constraints=["node.role==worker"]'], "give --swarm, too"),
         (["--from", "nobodys"], "There is no kernelspec 'nobodys'"),
         (["--from", "contained"], "is started by 'container-provisioner' already"),
     ],

@@ -1,23 +1,31 @@
-"""Programs that run notebooks and scripts: nothing in them knows about containers."""
+"""Programs that run notebooks and scripts: nothing in them knows about containers.
+
+papermill, nbmake and nbval are in examples/, which test_documents.py runs.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import html
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import nbformat
 import pytest
+import requests
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from .conftest import StartKernel, WriteKernelspec
 from .ends import left_below
+from .places import Place, place_fixture  # noqa: F401 - a fixture
+from .server_process import eventually, free_port
 
 pytestmark = pytest.mark.docker
 
@@ -42,12 +50,15 @@ def printed(book: Any) -> str:
     return "".join(output.text for output in outputs if output.output_type == "stream")
 
 
-def run(program: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    program: str, *arguments: str, cwd: Path, typed: str = ""
+) -> subprocess.CompletedProcess[str]:
     """One of the programs that are installed beside this Python, as a user starts it."""
     folder = Path(sys.executable).parent
     return subprocess.run(
         [str(folder / program), *arguments],
         cwd=cwd,
+        input=typed,
         capture_output=True,
         text=True,
         timeout=120,
@@ -101,14 +112,48 @@ def test_jupyter_run_shuts_its_kernel_down_as_the_interpreter_ends(
     assert files_left() == []
 
 
-def test_papermill_with_parameters(kernelspec: WriteKernelspec, folder: Path):
-    book = notebook("n = 1", "print(6 * n)", WHERE, kernel=kernelspec())
-    book.cells[0].metadata.tags = ["parameters"]
-    nbformat.write(book, folder / "parameters.ipynb")
-    done = run("papermill", "parameters.ipynb", "out.ipynb", "-p", "n", "7", cwd=folder)
+def test_jupyter_console_starts_a_kernel_and_ends_it(
+    kernelspec: WriteKernelspec, folder: Path, files_left: Callable[[], list[Path]]
+):
+    arguments = ("console", f"--kernel={kernelspec()}", "--simple-prompt")
+    done = run("jupyter", *arguments, cwd=folder, typed=f"{WHERE}\nexit\n")
     assert done.returncode == 0, done.stderr
-    out = nbformat.read(folder / "out.ipynb", as_version=4)
-    assert printed(out) == "42\n" + seen(folder)
+    assert seen(folder) in done.stdout
+    assert files_left() == []
+
+
+def test_voila(kernelspec: WriteKernelspec, place: Place, files_left: Callable[[], list[Path]]):
+    """A page for each visitor, from a kernel of its own; none is left when it has ended.
+
+    It is installed here, because JupyterLab has a button more where it is.
+    """
+    nbformat.write(notebook(WHERE, kernel=kernelspec()), place.checkout / "where.ipynb")
+    environment = {**place.environment, "JUPYTER_PATH": os.environ["JUPYTER_PATH"]}
+    in_folder = {"cwd": place.checkout, "env": environment}
+    subprocess.run(["pip", "install", "--quiet", "voila>=0.5.8"], check=True, **in_folder)
+    address = f"http://127.0.0.1:{free_port()}/"
+    process = subprocess.Popen(
+        ["voila", "where.ipynb", "--no-browser", f"--port={urlsplit(address).port}"],
+        stderr=subprocess.DEVNULL,
+        **in_folder,
+    )
+    try:
+        page = eventually(lambda: page_at(address), "voila to serve the notebook")
+        assert seen(place.checkout) in html.unescape(page)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+    assert files_left() == []
+
+
+def page_at(address: str) -> str | None:
+    """None before anybody listens there."""
+    try:
+        answer = requests.get(address, timeout=60)
+    except requests.ConnectionError:
+        return None
+    answer.raise_for_status()
+    return answer.text
 
 
 def test_an_error_in_a_cell_is_the_cells_and_ends_the_kernel(

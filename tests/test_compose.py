@@ -21,6 +21,7 @@ from pytest_docker.plugin import DockerComposeExecutor, get_docker_services
 
 from container_provisioner.store import short_name
 
+from . import documents
 from .conftest import IMAGE
 from .server_process import TOKEN, Server, eventually
 
@@ -28,7 +29,6 @@ pytestmark = pytest.mark.docker
 
 CHECKOUT = Path(__file__).parent.parent
 EXAMPLE, OURS = CHECKOUT / "examples" / "compose", Path(__file__).parent / "compose"
-SERVER_IMAGE = "container-provisioner-test/compose:1"
 NOTEBOOKS = "/home/jovyan/notebooks"
 PROJECT = "com.docker.compose.project"
 
@@ -103,17 +103,10 @@ Up = Callable[..., AbstractContextManager[Project]]
 
 
 @pytest.fixture(scope="module")
-def up(docker_client: docker.DockerClient, docker_compose_command: str) -> Iterator[Up]:
+def up(
+    docker_client: docker.DockerClient, docker_compose_command: str, server_image: str
+) -> Iterator[Up]:
     """The example with these files of it and of ours; down at the end, and nothing is left."""
-    docker_client.images.build(
-        path=str(CHECKOUT),
-        dockerfile="examples/compose/Dockerfile",
-        tag=SERVER_IMAGE,
-        buildargs={"BASE": "container-provisioner-test/server:1"},
-        network_mode="none",
-        rm=True,
-        forcerm=True,
-    )
 
     @contextmanager
     def start(variant: str, *files: str) -> Iterator[Project]:
@@ -134,7 +127,7 @@ def up(docker_client: docker.DockerClient, docker_compose_command: str) -> Itera
         Path(notebooks).chmod(0o777)
         Path(notebooks, "beside.txt").write_text("of the host")
         for variable, value in {
-            "JUPYTER_IMAGE": SERVER_IMAGE,
+            "JUPYTER_IMAGE": server_image,
             "KERNEL_IMAGE": IMAGE,
             "PROXY_IMAGE": "container-provisioner-test/proxy:1",
             "JUPYTER_TOKEN": TOKEN,
@@ -263,3 +256,21 @@ def test_a_server_without_a_volume(up: Up):
         assert sorted(mounted) == ["bind", "volume"]  # the notebooks, and what is private
         project.compose("stop jupyter")
         assert project.kernels == []
+
+
+def test_what_its_readme_says(
+    up: Up, docker_client: docker.DockerClient, docker_compose_command: str, tmp_path: Path
+):
+    """`up` has built the server's image, so that the README's `docker compose` finds it."""
+    command = tmp_path / "docker"
+    command.write_text(f'#!/bin/sh\nshift\nexec {docker_compose_command} "$@"\n')
+    command.chmod(0o755)
+    name = f"cp{os.getpid()}-readme"
+    paths = f"{tmp_path}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": paths, "COMPOSE_PROJECT_NAME": name}
+    try:
+        documents.run(EXAMPLE / "README.md", EXAMPLE, environment)
+        assert Project(docker_client, name, None).left() == []
+    except BaseException:
+        subprocess.run([command, "compose", "down", "-v"], cwd=EXAMPLE, env=environment)
+        raise

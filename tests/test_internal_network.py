@@ -28,7 +28,7 @@ from .orphans import adopted, orphan_of
 from .owners import StartOwner, start_owner_fixture  # noqa: F401 - a fixture
 from .seen import seen
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.alone]
 
 NAME = labels.INTERNAL_NETWORK
 TCP: dict[str, Any] = {"image": IMAGE, "transport": "tcp"}

@@ -37,7 +37,7 @@ LAYERS = [
         "swarm",
     ],
     [
-        *("attached", "templates", "building", "kernelspecs", "copying", "sandbox", "diagnosis"),
+        *("templates", "building", "kernelspecs", "attached", "copying", "sandbox", "diagnosis"),
         *("server", "cli", "pytest_plugin", "__main__"),
     ],
 ]
@@ -61,6 +61,7 @@ LIBRARIES = {
     "jupyter_core": {"engine", "store", "attached", "kernelspecs", "diagnosis"},
     "jupyter_server": {"server"},
     "nbformat": {"sandbox"},
+    "prometheus_client": {"server"},
     "pytest": {"pytest_plugin"},
     "zmq": {"greeting", "guard", "launch_request", "sandbox"},
     "asyncinotify": {"transports"},

@@ -21,7 +21,7 @@ from container_provisioner.engine.find import close_engines
 from .conftest import WriteKernelspec
 from .ends import left_below
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.alone]
 
 AT_ONCE = 4
 LONGEST = 1.0  # seconds before a cancel; about what a start takes here when four run at once

@@ -169,6 +169,36 @@ async def test_a_widget_opened_by_the_kernel_answers_its_front_end(start_kernel:
     assert answered["data"] == {"seen": 42}
 
 
+SLIDE = """
+import ipywidgets
+slider = ipywidgets.IntSlider(value=3)
+slider.observe(lambda change: print(change["old"], change["new"]), "value")
+slider
+"""
+
+
+@pytest.mark.parametrize("stanza", [IPC, TCP], ids=["ipc", "tcp"])
+async def test_a_slider_of_ipywidgets_moves_both_ways(
+    start_kernel: StartKernel, stanza: dict[str, str]
+):
+    """Shown, moved in the page, and moved in the kernel."""
+    kernel = await start_kernel(**stanza)
+    execute_in(kernel, SLIDE)
+    shown = await published(kernel, "execute_result")
+    model = shown["data"]["application/vnd.jupyter.widget-view+json"]["model_id"]
+    moved = {"method": "update", "state": {"value": 7}, "buffer_paths": []}
+    message = kernel.client.session.msg("comm_msg", {"comm_id": model, "data": moved})
+    kernel.client.shell_channel.send(message)
+    assert (await published(kernel, "stream"))["text"] == "3 7\n"
+    execute_in(kernel, "slider.value = 9")
+    while (update := await published(kernel, "comm_msg", comm_id=model))["data"] != {
+        "method": "update",
+        "state": {"value": 9},
+        "buffer_paths": [],
+    }:
+        assert update["data"]["method"] in ("echo_update", "update")
+
+
 ECHO = """
 def opened(comm, message):
     comm.on_msg(lambda message: comm.send(message["content"]["data"], buffers=message["buffers"]))

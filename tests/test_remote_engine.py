@@ -14,6 +14,7 @@ from typing import Any
 import docker
 import pytest
 import trustme
+import yaml
 import zmq
 
 from container_provisioner import launch_request
@@ -25,6 +26,7 @@ from .conftest import IMAGE, StartKernel, WriteKernelspec
 from .ends import end_of, left_below
 from .installs import execute, installed, prefix_fixture  # noqa: F401 - a fixture
 from .owners import StartOwner, assert_controlled, start_owner_fixture  # noqa: F401 - a fixture
+from .places import Place, place_fixture  # noqa: F401 - a fixture
 from .remote_engine import RemoteEngine, run
 from .server_process import eventually, jupyter_server
 from .successor import Successor, successor_fixture  # noqa: F401 - a fixture
@@ -336,3 +338,27 @@ def test_a_servers_kernel_there_is_restarted_when_it_dies(
             assert channels.run("print(2)") == "2\n"
         assert "exit code 4" in server.model(kernel_id)["reason"]
         assert server.delete(kernel_id) == 204
+
+
+def test_the_example(remote: RemoteEngine, there: docker.DockerClient, place: Place):
+    document = "examples/remote-engine/README.md"
+    place.run(document, "examples/remote-engine", ENGINE=remote.url, IMAGE=IMAGE)
+
+
+def test_the_example_for_gitlab(remote: RemoteEngine, there: docker.DockerClient, place: Place):
+    """Its job, with this engine in the place of the service's, and images that are here."""
+    folder = place.checkout / "examples" / "notebooks-in-ci"
+    job = yaml.safe_load((folder / "gitlab-ci.yml").read_text())["notebooks"]
+    variables = {
+        "DOCKER_HOST": remote.address,
+        "DOCKER_CERT_PATH": str(remote.certificates),
+        "IMAGE": IMAGE,
+        "PROVISIONER": "container-provisioner",  # which is there already
+    }
+    assert variables.keys() < job["variables"].keys()
+    (folder / "job.md").write_text("\n".join(["```sh", *job["script"], "```"]))
+    place.run(
+        "examples/notebooks-in-ci/job.md",
+        "examples/notebooks-in-ci",
+        **{**job["variables"], **variables},
+    )

@@ -27,7 +27,9 @@ from container_provisioner.pruning import prune
 from .command_line import Ended, command
 from .conftest import IMAGE, Kernel, StartKernel, WriteKernelspec
 from .ends import end_of, left_below, until
+from .installs import installed, prefix_fixture  # noqa: F401 - a fixture
 from .owners import StartOwner, start_owner_fixture  # noqa: F401 - a fixture
+from .places import Place, place_fixture  # noqa: F401 - a fixture
 from .server_process import eventually
 from .successor import Successor, successor_fixture  # noqa: F401 - a fixture
 from .swarm_engines import Swarm, closed
@@ -266,6 +268,27 @@ async def test_a_kept_one_is_taken_over(
     await kernel.manager.shutdown_kernel()
 
 
+async def test_it_is_installed_and_examined(swarm: Swarm, prefix: Path):
+    """From the image alone; each time a kernel is started for it and leaves nothing."""
+    limits = ("--set", "memory_reservation=64m")
+    folder = ("--prefix", str(prefix), "--no-check")
+    assert (await command_line(swarm.url, "install", *folder, *limits, IMAGE)).code == 0
+    ((name, spec),) = installed(prefix).items()
+    assert name.endswith("-swarm")
+    assert spec["display_name"].endswith(" (swarm)")
+    assert spec["metadata"]["kernel_provisioner"] == {
+        "provisioner_name": "container-swarm-provisioner",
+        "config": {"image": IMAGE, "engine_url": swarm.url, "memory_reservation": "64m"},
+    }
+    done = await command_line(swarm.url, "doctor", name)
+    assert (done.code, done.stderr) == (0, "")
+    assert "Docker 20" not in done.stdout
+    assert "notebook's folder not there" in done.stdout
+    assert "on a node, found at 10.214." in done.stdout
+    assert "kernel: python" in done.stdout
+    assert "the nodes of a swarm" in (await command_line(swarm.url, "doctor")).stdout
+
+
 def test_the_others_end_with_their_owner(
     swarm: Swarm, kernelspec: WriteKernelspec, start_owner: StartOwner, runtime_dir: Path
 ):
@@ -336,3 +359,37 @@ def _is_new(kernel: Kernel, containers: dict[str, str]) -> bool:
     container = kernel.provisioner._container
     has_run = container is not None and container.status is None
     return has_run and kernel.container_id != containers[kernel.manager.kernel_id]
+
+
+def test_the_example(swarm: Swarm, place: Place):
+    place.run("examples/swarm/README.md", "examples/swarm", ENGINE=swarm.url, IMAGE=IMAGE)
+
+
+def test_over_an_overlay_network(swarm: Swarm, there: docker.DockerClient, server_image: str):
+    """Where the server is in it, a container too, no port is published on any node."""
+    swarm.manager.load(server_image)
+    network = there.networks.create("kernels", driver="overlay", attachable=True)
+    script = Path(__file__).with_name("overlay_server.py").read_text()
+    try:
+        for node in swarm.nodes():
+            said = there.containers.run(
+                server_image,
+                ["python", "-c", script, IMAGE, network.name, f"node.hostname=={node}"],
+                user="0",
+                network=network.name,
+                volumes={f"{swarm.manager.base}/docker.sock": {"bind": "/var/run/docker.sock"}},
+                remove=True,
+            )
+            assert json.loads(said) == {"said": "42", "encrypted": True, "published": []}
+    finally:
+        eventually(lambda: _is_removed(network), "the network to be left by its containers")
+
+
+def _is_removed(network: Any) -> bool:
+    try:
+        network.remove()
+    except docker.errors.NotFound:
+        return True
+    except docker.errors.APIError:  # a task's end takes its time
+        return False
+    return True

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 ENGINE_URL = "CONTAINER_PROVISIONER_ENGINE_URL"
 _GIVEN = f"{__name__}.engine_url"
-SWARM = "CONTAINER_PROVISIONER_SWARM"
+_SWARM = "CONTAINER_PROVISIONER_SWARM"
 """Set to anything, as ``--swarm`` does: the kernels meant are services of the engine's swarm."""
 
 
@@ -40,13 +40,22 @@ def given_engine() -> str:
     return str(click.get_current_context().meta.get(_GIVEN, ""))
 
 
-async def the_engine() -> Engine:
+def use_swarm() -> None:
+    """Have the kernels meant be those of the engine's swarm."""
+    os.environ[_SWARM] = "1"
+
+
+def swarm_is_meant() -> bool:
+    return bool(os.environ.get(_SWARM))
+
+
+async def the_engine(*, of_images: bool = False) -> Engine:
     """The one that kernels run on whose stanza names no other: ``--engine-url``, else by the
     variables ``CONTAINER_PROVISIONER_ENGINE`` and ``…_ENGINE_URL``, else the first that answers.
-    With ``--swarm`` it is that one's swarm.
+    With ``--swarm`` it is that one's swarm, but for what is done with images (`of_images`).
 
     Raises `EngineNotFound`, `EngineMismatch`, `ConfigurationError`, TraitError.
     """
     settings = ContainerSettings()
     engine = await open_engine(settings.engine, settings.engine_url)
-    return await open_swarm(engine) if os.environ.get(SWARM) else engine
+    return await open_swarm(engine) if swarm_is_meant() and not of_images else engine

@@ -12,7 +12,7 @@ from jupyter_client.kernelspec import NoSuchKernel
 from traitlets import TraitError
 
 from ..errors import ContainerProvisionerError
-from .asking import ENGINE_URL, SWARM, use_engine
+from .asking import ENGINE_URL, use_engine, use_swarm
 from .attach import attach
 from .build import build
 from .cp import cp
@@ -45,7 +45,7 @@ def _use_engine(ctx: click.Context, param: click.Parameter, url: str | None) -> 
 
 def _use_swarm(ctx: click.Context, param: click.Parameter, chosen: bool) -> None:
     if chosen:
-        os.environ[SWARM] = "1"
+        use_swarm()
 
 
 def common_options(subcommand: click.Command) -> None:

@@ -23,7 +23,6 @@ from ..diagnosis import (
     examine_leftovers,
 )
 from ..errors import ConfigurationError, EngineError
-from ..topology import SWARM
 from .asking import run, the_engine
 from .completion import complete_kernelspec
 from .output import json_option, print_json
@@ -72,14 +71,6 @@ async def _findings(kernel: str) -> AsyncIterator[Finding]:
         return
     for finding in findings:
         yield finding
-    if engine.url.startswith(SWARM):
-        yield Finding(
-            subject="kernel",
-            outcome="note",
-            says="none was tried in the swarm",
-            cure="Start one of a kernelspec that names container-swarm-provisioner.",
-        )
-        return
     if not has_folder:  # no kernel starts there
         return
     try:

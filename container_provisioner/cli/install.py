@@ -15,6 +15,9 @@ from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from ..config import ContainerSettings
 from ..errors import NoKernelInImage
 from ..kernelspecs import (
+    PROVISIONER,
+    SETTINGS,
+    SWARM_PROVISIONER,
     Draft,
     Installed,
     Kernelspec,
@@ -28,7 +31,7 @@ from ..kernelspecs import (
 )
 from ..kernelspecs import install as install_drafts
 from ..policy import Settings
-from .asking import given_engine, run, the_engine, use_engine
+from .asking import given_engine, run, swarm_is_meant, the_engine, use_engine
 from .completion import complete_kernelspec
 from .offered import choose, show
 from .output import json_option, print_json
@@ -123,6 +126,11 @@ def install(
         raise click.UsageError("--from names a kernelspec of this host, and IMAGE is not one.")
     if not image and names:
         raise click.UsageError("--kernel needs an IMAGE. For this host, use --from.")
+    provisioner = SWARM_PROVISIONER if swarm_is_meant() else PROVISIONER
+    if not image and provisioner == SWARM_PROVISIONER:
+        raise click.UsageError(
+            "The nodes of a swarm do not have this host's Python: name an IMAGE."
+        )
     if user + sys_prefix + bool(prefix) > 1:
         raise click.UsageError("--user, --sys-prefix and --prefix exclude each other.")
     config = {option: value for option, value in settings.items() if value is not None}
@@ -134,7 +142,7 @@ def install(
     config |= further
     if "engine_url" in further:
         use_engine(further["engine_url"])
-    settled = ContainerSettings(**config).settings()  # refuses what contradicts each other
+    settled = _settled(provisioner, config)
     found = run(_in_image(image, settled)) if image else _on_host(origin, only_list=only_list)
     if only_list:
         show(found, as_json=as_json)
@@ -146,7 +154,13 @@ def install(
     if not image and kernels != kernels_folder(prefix=sys.prefix):
         chosen = [for_every_jupyter(spec) for spec in chosen]
     drafts = [
-        draft(spec, config=config, name=name or "", display_name=display_name or "")
+        draft(
+            spec,
+            config=config,
+            provisioner=provisioner,
+            name=name or "",
+            display_name=display_name or "",
+        )
         for spec in chosen
     ]
     done = run(_install(drafts, kernels, replace=replace, checks=not no_check))
@@ -165,8 +179,16 @@ def install_image(image: str, *, may_ask: bool) -> list[Installed]:
     return run(_install(drafts, kernels_folder(), replace=False, checks=True))
 
 
+def _settled(provisioner: str, config: Mapping[str, Any]) -> Settings:
+    """Refuses what contradicts each other, and what that provisioner does not know."""
+    kind = SETTINGS[provisioner]
+    if strange := sorted(config.keys() - kind.class_trait_names(config=True)):
+        raise click.UsageError(f"{strange[0]} is for kernels in a swarm: give --swarm, too.")
+    return kind(**config).settings()
+
+
 async def _in_image(image: str, settings: Settings) -> list[Kernelspec]:
-    engine = await the_engine()
+    engine = await the_engine(of_images=True)
     info = await present(engine, image, policy=settings.pull_policy, deadline=settings.pull_timeout)
     found = await image_kernelspecs(engine, info, _log)
     if not found:

@@ -12,10 +12,10 @@ import click
 from click.shell_completion import CompletionItem
 from traitlets import TraitError
 
-from ..config import ContainerSettings
+from ..swarm.settings import SwarmSettings
 from ..trait_types import Fields
 
-_TRAITS = ContainerSettings.class_traits(config=True)
+_TRAITS = SwarmSettings.class_traits(config=True)  # those of a container, and some more
 _NAMES = sorted(_TRAITS)
 _MAPPING = '{"NAME": "VALUE"}'
 
@@ -90,7 +90,7 @@ def _readings(name: str, text: str) -> Iterator[Any]:
 
 def _check(name: str, value: Any) -> None:
     try:
-        ContainerSettings(**{name: value})
+        SwarmSettings(**{name: value})
     except TraitError as exc:
         raise click.BadParameter(str(exc)) from exc
 

@@ -9,13 +9,12 @@ from typing import Any
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from traitlets import TraitError
 
-from ..config import ContainerSettings
 from ..errors import ConfigurationError, ContainerProvisionerError
 from ..exits import format_size
-from ..kernelspecs import PROVISIONER, Trial, trial, trial_manager
+from ..kernelspecs import PROVISIONER, SETTINGS, SWARM_PROVISIONER, Trial, trial, trial_manager
 from ..policy import INTERNAL, Settings
 from ..store import runtime_folder
-from ..topology import OwnContainer, topology_of
+from ..topology import SWARM, OwnContainer, topology_of
 from .finding import Finding
 
 # Code that writes two files, by the language that a kernelspec names.
@@ -40,19 +39,22 @@ async def examine_kernel(
     """
     kernel = trial_manager(kernel_name or NATIVE_KERNEL_NAME)
     spec: Any = kernel.kernel_spec
-    stanza = spec.metadata.get("kernel_provisioner", {})
-    if kernel_name and stanza.get("provisioner_name") != PROVISIONER:
+    stanza = spec.metadata.get("kernel_provisioner", {}) if kernel_name else {}
+    provisioner = stanza.get("provisioner_name", "" if kernel_name else PROVISIONER)
+    if provisioner not in SETTINGS:
         raise ConfigurationError(
             f"Kernelspec {kernel_name!r} does not name this provisioner in its metadata, so its "
             "kernels do not run in containers. 'jupyter container-kernel install' wraps it."
         )
-    config = stanza.get("config", {}) if kernel_name else {}
-    if not kernel_name and topology_of(engine_url, own=own).is_remote:
-        yield _not_there()
+    config = stanza.get("config", {})
+    if not kernel_name and (where := _elsewhere(engine_url, own)):
+        yield _not_there(where)
         return
     try:
-        given = ContainerSettings(**config)
+        given = SETTINGS[provisioner](**config)
         url = given.engine_url or engine_url
+        if provisioner == SWARM_PROVISIONER:
+            url = SWARM + url.removeprefix(SWARM)
         settings = given.settings(url, own if url == engine_url else None)
     except (TraitError, ConfigurationError) as exc:
         yield Finding(
@@ -69,7 +71,7 @@ async def examine_kernel(
     is_here = settings.topology.host_path(str(runtime_folder())) is not None
     workspace = "rw" if is_here else "none"
     config = {**config, "workspace": workspace, "on_server_exit": "stop"}
-    spec.metadata["kernel_provisioner"] = {"provisioner_name": PROVISIONER, "config": config}
+    spec.metadata["kernel_provisioner"] = {"provisioner_name": provisioner, "config": config}
     try:
         async with trial(kernel, settings.start_timeout) as tried:
             for finding in _answer(tried, settings):
@@ -80,11 +82,19 @@ async def examine_kernel(
         yield Finding(subject="kernel", outcome="problem", says=str(exc))
 
 
-def _not_there() -> Finding:
+def _elsewhere(engine_url: str, own: OwnContainer | None) -> str:
+    """Where the engine's containers are, if they cannot have this host's Python."""
+    if engine_url.startswith(SWARM):
+        return "they run on the nodes of a swarm"
+    topology = topology_of(engine_url, own=own)
+    return f"the engine is {topology.where}" if topology.is_remote else ""
+
+
+def _not_there(where: str) -> Finding:
     return Finding(
         subject="kernel",
         outcome="note",
-        says="none was tried: the engine is on another host, where this one's Python is not",
+        says=f"none was tried: {where}, where this one's Python is not",
         cure="'jupyter container-kernel install IMAGE', and 'doctor' with the kernelspec it makes.",
     )
 
@@ -94,11 +104,12 @@ def _policy(settings: Settings) -> Iterator[Finding]:
     limits = settings.limits
     memory = format_size(limits.memory) if limits.memory else "any amount"
     root = "read-only" if settings.read_only else "that can be written"
+    folder = "not there" if settings.topology.is_remote else settings.workspace
     yield Finding(
         subject="settings",
         outcome="ok",
-        says=f"profile {settings.profile}: network {settings.network}, notebook's folder "
-        f"{settings.workspace}, root filesystem {root}, {memory} of memory, "
+        says=f"profile {settings.profile}: network {settings.network}, notebook's folder {folder}, "
+        f"root filesystem {root}, {memory} of memory, "
         f"{limits.pids or 'any number of'} processes",
     )
     steps_out = (
@@ -146,7 +157,10 @@ def _why(tried: Trial, settings: Settings) -> str:
         return settings.topology.describe(settings.transport, settings.network)
     if settings.topology.is_remote:
         encrypted = "encrypted" if tried.is_encrypted else "not encrypted (allow_plaintext)"
-        return f"the engine is on another host, found at {tried.facts.address}; {encrypted}"
+        where = f"the engine is {settings.topology.where}"
+        if settings.topology.nodes is not None:
+            where = "on a node"
+        return f"{where}, found at {tried.address}; {encrypted}"
     return "as the settings say" if settings.transport != "ipc" else "the engine is on this host"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -17,7 +18,16 @@ from typing import TypeVar
 
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from ..errors import BuildFailed, EngineNotFound, EngineUnavailable
+from ..errors import (
+    BuildFailed,
+    ContainerGone,
+    EngineError,
+    EngineNotFound,
+    EngineUnavailable,
+    ImageMissing,
+    NameTaken,
+    NetworkMissing,
+)
 from ..spec import ContainerSpec
 from ..topology import OwnContainer
 from .base import (
@@ -45,6 +55,9 @@ CALL_THREADS = 8
 # Measuring is waiting: an older engine answers at its next round, which is once a second. So many
 # can wait together, and hold up nothing else.
 MEASURING_THREADS = 32
+
+# What is asked for is not there, or is there already: an engine that says so is well.
+_ANSWERS = (ContainerGone, ImageMissing, NameTaken, NetworkMissing)
 
 
 def _is_transient(exc: BaseException) -> bool:
@@ -102,6 +115,7 @@ class Engine:
         )
         self._info: EngineInfo | None = None
         self.own: OwnContainer | None = None  # in which this process runs; see `look_around`
+        self.errors: Counter[str] = Counter()  # calls that failed in the end, by the error's class
 
     @property
     def url(self) -> str:
@@ -247,7 +261,12 @@ class Engine:
             # The interpreter is ending and its pools take no more work. `jupyter run` and others
             # shut their kernel down in an atexit callback; nothing else waits for the loop then.
             return verb(*args)
-        return await to_the_end(asyncio.wrap_future(work))
+        try:
+            return await to_the_end(asyncio.wrap_future(work))
+        except EngineError as exc:
+            if not isinstance(exc, _ANSWERS):
+                self.errors[type(exc).__name__] += 1
+            raise
 
     def close(self) -> None:
         """End the threads and close the connections. Blocks for calls under way."""

@@ -24,6 +24,7 @@ from ..errors import (
     PullFailed,
 )
 from ..spec import ContainerSpec
+from ..topology import topology_of
 from .address import client_options
 from .answers import container_info, container_usage, listed_exit_code, pull_step
 from .base import (
@@ -82,7 +83,7 @@ class DockerEngine(DockerNetworks, DockerVolumes):
 
     def __init__(self, url: str, *, timeout: float = 60) -> None:
         self.url = url
-        self.is_local = url.startswith("unix://")
+        self.is_local = not topology_of(url).is_remote
         self._timeout = timeout
         self._tunnel = SshTunnel(url) if url.startswith("ssh://") else None
         self._api: Any = None  # APIClient, whose stubs know half of what we use

@@ -119,6 +119,11 @@ async def open_engine(
     raise EngineNotFound(tried)
 
 
+def opened_engines() -> list[Engine]:
+    """All that this process uses."""
+    return list(_engines.values())
+
+
 def close_engines() -> None:
     """Stop every engine's threads and connections of this process. They open again on demand."""
     while _engines:

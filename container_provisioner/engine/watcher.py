@@ -78,6 +78,12 @@ class ExitWatcher:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._stream: EventStream | None = None
+        self._failed = False  # the last try to reach the engine
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it follows containers, and cannot say now which of them have ended."""
+        return self._failed and self._thread is not None
 
     def follow(self, container_id: str, on_oom: Callable[[], None] | None = None) -> Watch:
         """Start watching a container that was just started.
@@ -89,7 +95,7 @@ class ExitWatcher:
         with self._lock:
             self._watches[container_id] = watch
             if self._thread is None:
-                self._stop = threading.Event()
+                self._stop, self._failed = threading.Event(), False
                 self._thread = threading.Thread(
                     target=self._run, args=(self._stop,), name="container-watcher", daemon=True
                 )
@@ -146,7 +152,7 @@ class ExitWatcher:
             wait=wait_random_exponential(multiplier=0.5, max=_MAX_PAUSE),
             stop=stop_when_event_set(stop),
             sleep=sleep_using_event(stop),
-            before_sleep=self._warn_once,
+            before_sleep=self._failed_to_follow,
         )
         while not stop.is_set():
             try:
@@ -169,6 +175,7 @@ class ExitWatcher:
         alarm.start()
         try:
             self._reconcile()
+            self._failed = False
             try:
                 for event in stream:
                     self._handle(event.action, event.container_id)
@@ -198,7 +205,8 @@ class ExitWatcher:
         elif action in ("die", "destroy"):
             self.check(watch)
 
-    def _warn_once(self, state: RetryCallState) -> None:
+    def _failed_to_follow(self, state: RetryCallState) -> None:
+        self._failed = True
         if state.attempt_number == 1 and state.outcome is not None:
             self.log.warning(
                 "%s. Kernels whose state is unknown are taken to be alive; trying again.",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from .checking import Answer
-from .drafts import PROVISIONER, Draft, draft
+from .drafts import Draft, draft
 from .in_image import image_kernelspecs
 from .installing import Installed, install
 from .kernelspec import Kernelspec, printable
 from .on_host import for_every_jupyter, host_kernelspec, host_kernelspecs
+from .provisioners import PROVISIONER, SETTINGS, SWARM_PROVISIONER
 from .trial import Trial, trial, trial_manager
 from .writing import kernels_folder
 
 __all__ = [
     "PROVISIONER",
+    "SETTINGS",
+    "SWARM_PROVISIONER",
     "Answer",
     "Draft",
     "Installed",

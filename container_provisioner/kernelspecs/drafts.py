@@ -12,8 +12,8 @@ from typing import Any
 from ..errors import ConfigurationError
 from .kernelspec import KERNEL_JSON, NAME, Kernelspec, Resource, printable
 from .on_host import read_resources
+from .provisioners import PROVISIONER, SWARM_PROVISIONER
 
-PROVISIONER = "container-provisioner"
 # A tag says nothing when it is the one that everybody gets.
 _TAG = re.compile(
     r"(?P<name>[^/:@]+)(:(?P<tag>[^/:@]+))?(@[a-z0-9]+:(?P<digest>[0-9a-f]{12})[0-9a-f]*)?"
@@ -33,17 +33,19 @@ class Draft:
         return str(self.fields["display_name"])
 
     @property
+    def stanza(self) -> Mapping[str, Any]:
+        """Which provisioner, and its settings."""
+        return dict(self.fields["metadata"]["kernel_provisioner"])
+
+    @property
     def config(self) -> Mapping[str, Any]:
         """The stanza's settings."""
-        stanza: Mapping[str, Any] = self.fields["metadata"]["kernel_provisioner"]
-        return dict(stanza["config"])
+        return dict(self.stanza["config"])
 
     def having(self, **settings: Any) -> Draft:
         """The same with further settings in its stanza."""
-        metadata = {
-            **self.fields["metadata"],
-            "kernel_provisioner": _stanza({**self.config, **settings}),
-        }
+        stanza = {**self.stanza, "config": {**self.config, **settings}}
+        metadata = {**self.fields["metadata"], "kernel_provisioner": stanza}
         return replace(self, fields={**self.fields, "metadata": metadata})
 
     def write(self, folder: Path) -> None:
@@ -70,23 +72,29 @@ def draft(
     spec: Kernelspec,
     *,
     config: Mapping[str, Any],
+    provisioner: str = PROVISIONER,
     name: str = "",
     display_name: str = "",
 ) -> Draft:
     """`spec` with a stanza of these settings; `config` names the image, if there is one.
 
     Without a `name` it is called after the kernel and where it runs: ``python3-scipy-notebook``,
-    ``python3-container``. Raises `ConfigurationError` for a name that Jupyter does not allow.
+    ``python3-container``, ``python3-scipy-notebook-swarm``. Raises `ConfigurationError` for a name
+    that Jupyter does not allow.
     """
     where = short_name(str(config.get("image", "")))
-    name = (name or f"{spec.name}-{where or 'container'}").lower()
+    end = "-swarm" if provisioner == SWARM_PROVISIONER else ""
+    name = (name or f"{spec.name}-{where or 'container'}{end}").lower()
     if not NAME.fullmatch(name):
         raise ConfigurationError(
             f"{name!r} cannot be a kernelspec's name: letters without accents, digits, '.', '_' "
             "and '-' can."
         )
-    metadata = {**spec.fields.get("metadata", {}), "kernel_provisioner": _stanza(config)}
+    stanza = {"provisioner_name": provisioner, "config": dict(config)}
+    metadata = {**spec.fields.get("metadata", {}), "kernel_provisioner": stanza}
     title = display_name or f"{spec.display_name} in {where or 'a container'}"
+    if end and not display_name:
+        title += " (swarm)"
     fields = {
         **spec.fields,
         "display_name": printable(title),
@@ -103,7 +111,3 @@ def short_name(image: str) -> str:
         return re.sub(r"[^A-Za-z0-9._-]+", "-", image).strip("-")
     tag = found["tag"] if found["tag"] != "latest" else None
     return "-".join(filter(None, (found["name"], tag or found["digest"])))
-
-
-def _stanza(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {"provisioner_name": PROVISIONER, "config": dict(config)}

@@ -33,6 +33,7 @@ class Trial:
     facts: AdoptableKernel
     folder: Path  # the notebook's, which is empty
     seconds: float  # from the request for a kernel to its answer
+    address: str  # of its ports, or what its sockets' names begin with
     is_encrypted: bool
 
 
@@ -71,6 +72,7 @@ async def trial(kernel: AsyncKernelManager, timeout: float) -> AsyncIterator[Tri
                 facts=cast(Any, kernel.provisioner).facts,
                 folder=folder,
                 seconds=time.monotonic() - began,
+                address=kernel.ip,
                 is_encrypted=kernel.curve_secretkey is not None,
             )
         finally:

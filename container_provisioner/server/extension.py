@@ -2,8 +2,8 @@
 
 At start-up it takes over the kernels that an earlier server with the same root directory kept; at a
 clean stop it lets go of them. In between it replays what they printed meanwhile to the first front
-end, follows a kernel whose ports change, keeps the sessions in a file, keeps warm pools, and tells
-the event bus where kernels are.
+end, follows a kernel whose ports change, keeps the sessions in a file, keeps warm pools, tells the
+event bus where kernels are, and counts for ``/metrics``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..trait_types import Count, Seconds, Size, parse_size
 from ..warm import WarmPool
 from . import replay
 from .events import KernelEvents
+from .metrics import KernelMetrics
 from .reattach import Reattacher
 from .warming import Warming
 
@@ -89,6 +90,7 @@ class ContainerKernels(ExtensionApp):
         )
         ContainerProvisioner.observers.append(self.reattacher.launched)
         self.events = KernelEvents(self.app)
+        self.metrics = KernelMetrics(kernels)
         if self.persist_sessions:
             self._persist_sessions()
         if self.adopt_kernels:
@@ -103,6 +105,7 @@ class ContainerKernels(ExtensionApp):
                     max_age=self.warm_max_age,
                 ),
             )
+            self.metrics.pool = self.warming.pool
             ContainerProvisioner.observers.append(self.warming.launched)
             self.app.io_loop.add_callback(self.warming.want_kernelspecs)
 
@@ -140,3 +143,4 @@ class ContainerKernels(ExtensionApp):
             ContainerProvisioner.observers.remove(reattacher.launched)
             await reattacher.detach_all()
             self.events.close()
+            self.metrics.close()

@@ -14,9 +14,9 @@ from pathlib import Path
 from ..connection import TCP_PORTS, Endpoint
 from ..engine.base import ContainerInfo
 from ..errors import EngineError
+from ..topology import LOOPBACK
 from .base import until_eof
 
-LOOPBACK = "127.0.0.1"
 ANY = "0.0.0.0"  # noqa: S104 - inside the container's own network namespace
 
 # The first byte that a ZeroMQ socket sends to whoever connects (ZMTP 3.1, "Greeting"). The engine
@@ -37,7 +37,7 @@ class TcpTransport:
     def __init__(self, address: str = "") -> None:
         self.address = address or LOOPBACK
         # Which of its addresses is the one that we know it by, only that host could say.
-        self.published_on = ANY if address else LOOPBACK
+        self.published_on = LOOPBACK if self.address == LOOPBACK else ANY
 
     def host_endpoint(self, sockets: Path) -> Endpoint:
         return Endpoint(transport="tcp", ip=LOOPBACK, ports=TCP_PORTS)

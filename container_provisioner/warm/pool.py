@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -118,6 +119,16 @@ class WarmPool:
         known.used, known.lasting = now, known.lasting or lasting
         if self._task is None:
             self._task = asyncio.ensure_future(self._run())
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """By kernelspec: how many of this keeper's containers wait, and how many are wanted."""
+        waiting = Counter(m.offer.digest for m in self._members if self._offers.has(m.offer))
+        sizes: dict[str, tuple[int, int]] = {}
+        for wanted in self._wanted.values():
+            name, size = wanted.request.kernel_name, wanted.request.settings.warm_pool_size
+            has, wants = sizes.get(name, (0, 0))
+            sizes[name] = (has + waiting.pop(wanted.digest, 0), wants + size)
+        return sizes
 
     async def close(self) -> None:
         """Remove every container of this keeper's that nobody has claimed."""
