@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -197,29 +197,46 @@ def test_the_callers_memory(runtime_dir: Path, others_are_fine: None):
 
 
 SHOUT = """
-import sys, threading, time
+import threading
 def shout():
     for _ in range(300):
         print("spam" * 2500, flush=True)
-    print("x" * 10_000_000, flush=True)  # is not even received
     open("done", "w").close()
 threading.Timer(0.1, shout).start()
+"""
+SHOUT_ONCE = """
+threading.Timer(0.1, print, ["x" * 10_000_000], {"flush": True}).start()
 """
 
 
 def test_output_while_nobody_asks(sandbox: Sandbox):
-    """Three times the limit, between two runs: it is nobody's, and does not pile up."""
-    assert isinstance(sandbox.run(SHOUT), Finished)
-    deadline = time.monotonic() + 60
-    while True:
+    """Between two runs it is nobody's, and does not pile up."""
+
+    def is_done() -> bool:
         try:
-            sandbox.get("done")
-            break
+            return sandbox.get("done") == b""
         except CopyFailed:
-            assert time.monotonic() < deadline
-    answer = sandbox.run("6 * 7")
+            return False
+
+    assert isinstance(sandbox.run(SHOUT), Finished)  # three times the limit
+    until(is_done)
+    answer = sandbox.run("done = True")
     assert isinstance(answer, Finished)
-    assert (answer.text, answer.stdout) == ("42", "")
+
+    channels = sandbox._sandbox._channels
+    assert channels is not None
+    assert isinstance(sandbox.run(SHOUT_ONCE), Finished)  # too large to be received
+    until(channels.broken.is_set)
+    answer = sandbox.run("done")
+    assert isinstance(answer, Finished)
+    assert (answer.text, answer.stdout) == ("True", "")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 STUBBORN = """
