@@ -210,7 +210,7 @@ threading.Timer(0.1, print, ["x" * 10_000_000], {"flush": True}).start()
 
 
 def test_output_while_nobody_asks(sandbox: Sandbox):
-    """Between two runs it is nobody's, and does not pile up."""
+    """It is nobody's, and does not count for the next run."""
 
     def is_done() -> bool:
         try:

@@ -1,8 +1,8 @@
 """What a kernel says about one execution, taken from messages that may be anybody's.
 
 The code that is run has the kernel's keys and sockets: it can send whatever it likes, in the name
-of any request. So a message is looked at as a stranger's: what makes no sense is left out, all of
-it counts towards the limit, and nothing in it leads to an exception here.
+of any request. So a message is looked at as a stranger's: what makes no sense is left out, and
+nothing in it leads to an exception here.
 """
 
 from __future__ import annotations
@@ -51,11 +51,14 @@ class Hearing:
     def broadcast(self, frames: list[bytes]) -> None:
         """A message of the iopub channel. Past the limit only that the kernel is idle counts; of
         text that goes past it, the beginning is kept."""
-        left, size = self._left, sum(map(len, frames))
-        self._left = max(0, left - size)
+        size = sum(map(len, frames))
         if self.flooded.is_set() and size > _STATUS_BYTES:
             return
         kind, content = self._read(frames)
+        if not kind:
+            return  # of an earlier execution, perhaps: it is not kept, and does not count
+        left = self._left
+        self._left = max(0, left - size)
         if kind == "status" and content.get("execution_state") == "idle":
             self.idle.set()
         elif not self.flooded.is_set() and (size <= left or kind == "stream"):
