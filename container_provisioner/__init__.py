@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .attached import attach, attach_async
+    from .sandbox import AsyncSandbox, Sandbox
 
 __version__ = "0.1.0.dev0"
-__all__ = ["attach", "attach_async"]
+__all__ = ["AsyncSandbox", "Sandbox", "attach", "attach_async"]
 
 
 def __getattr__(name: str) -> Any:
     # On demand: the guard, and everything else that imports this package, needs no manager.
     if name in __all__:
-        from . import attached
+        from . import attached, sandbox
 
-        return getattr(attached, name)
+        return getattr(sandbox if name.endswith("Sandbox") else attached, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -75,7 +75,7 @@ class ContainerProcess(LocalProvisioner):
         if status is None and self._end_expected:
             # Who shuts down looks every 0.1 s. Told at once, it need not wait for its next look.
             with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
-                await asyncio.wait_for(self._until_ended(), ENDING_SECONDS)
+                await asyncio.wait_for(self.until_ended(), ENDING_SECONDS)
             status = self._status
         if status is None:
             return None
@@ -87,7 +87,7 @@ class ContainerProcess(LocalProvisioner):
         if not self._has_process:
             return 0
         if self._launch_failure is None and self._container is not None:
-            await self._until_ended()
+            await self.until_ended()
         status = self._status
         if status is not None and self._launch_failure is None:
             await self._notice_end(status)
@@ -102,7 +102,13 @@ class ContainerProcess(LocalProvisioner):
             return self._making_way.status
         return self._container.status if self._container is not None else None
 
-    async def _until_ended(self) -> None:
+    @property
+    def exit_status(self) -> ExitStatus | None:
+        """How the present run has ended; None while it goes on, or while nobody can tell."""
+        return self._status
+
+    async def until_ended(self) -> None:
+        """Unlike `wait`, it changes nothing. The caller bounds the time."""
         if self._making_way is not None:
             await self._making_way.wait()
         elif self._container is not None:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from container_provisioner.cli.cp import Place
-from container_provisioner.cli.transfer import TAKE_BACK
+from container_provisioner.copying.transfer import TAKE_BACK
 
 from .command_line import command
 from .conftest import IMAGE, WriteKernelspec

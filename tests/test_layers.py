@@ -36,7 +36,10 @@ LAYERS = [
         "provisioner",
         "swarm",
     ],
-    ["templates", "building", "kernelspecs", "attached", "diagnosis", "server", "cli", "__main__"],
+    [
+        *("templates", "building", "kernelspecs", "attached", "copying", "sandbox", "diagnosis"),
+        *("server", "cli", "pytest_plugin", "__main__"),
+    ],
 ]
 ADAPTERS = LAYERS[2]
 ORDER = [module for layer in LAYERS for module in layer]
@@ -49,16 +52,18 @@ LIBRARIES = {
     "tenacity": {"engine", "naming"},
     "traitlets": {
         *("trait_types", "config", "container_process", "swarm"),
-        *("attached", "diagnosis", "server", "cli"),
+        *("attached", "sandbox", "diagnosis", "server", "cli"),
     },
     "jupyter_client": {
         *("container_process", "provisioner", "greeting", "guard"),
-        *("attached", "templates", "kernelspecs", "diagnosis", "server", "cli"),
+        *("attached", "templates", "kernelspecs", "sandbox", "diagnosis", "server", "cli"),
     },
     "jupyter_core": {"engine", "store", "attached", "kernelspecs", "diagnosis"},
     "jupyter_server": {"server"},
+    "nbformat": {"sandbox"},
     "prometheus_client": {"server"},
-    "zmq": {"greeting", "guard", "launch_request"},
+    "pytest": {"pytest_plugin"},
+    "zmq": {"greeting", "guard", "launch_request", "sandbox"},
     "asyncinotify": {"transports"},
     "packaging": {"diagnosis"},
     "click": {"cli"},

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from container_provisioner.cli.packing import pack
-from container_provisioner.cli.unpacking import Copied, NoArchive, unpack
+from container_provisioner.copying.packing import pack
+from container_provisioner.copying.unpacking import Copied, NoArchive, unpack
 from container_provisioner.errors import CopyFailed
 
 

@@ -13,6 +13,10 @@ from typing import Any
 import click
 
 from ..command import is_python
+from ..copying.packing import pack
+from ..copying.streams import feed, pass_on, send
+from ..copying.transfer import READ, WRITE, take_back, transfer
+from ..copying.unpacking import Copied, Made, NoArchive, unpack
 from ..engine.base import ENDED
 from ..engine.calls import Engine
 from ..environment import HOME
@@ -21,11 +25,7 @@ from ..exits import format_size
 from .asking import run, the_engine
 from .kernels import ListedKernel, check_runs, complete_kernel, find_kernel, list_kernels
 from .output import json_option, print_json
-from .packing import pack
 from .progress import has_said_that_it_ends, say_that_it_ends
-from .streams import feed, pass_on, send
-from .transfer import READ, WRITE, take_back, transfer
-from .unpacking import Copied, Made, NoArchive, unpack
 
 STREAM = "-"
 

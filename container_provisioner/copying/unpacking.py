@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ..errors import ConfigurationError, CopyFailed
+from ..exits import format_size
 
 # A path has 4096 bytes at most. Python reads what describes a member into memory.
 _LONGEST_DESCRIPTION = 1024**2
@@ -111,6 +112,28 @@ def unpack(
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError) as exc:
         raise NoArchive(f"The container sent an archive that makes no sense: {exc}.") from exc
     return copied
+
+
+def read_file(archive: IO[bytes], limit: int) -> bytes | None:
+    """What is in the one file that an archive is of; None when it is another kind of thing.
+
+    Raises `NoArchive` for what makes no sense, and `CopyFailed` for more than `limit` bytes, of
+    which then no more than a header was read.
+    """
+    try:
+        with tarfile.open(fileobj=archive, mode="r|", tarinfo=_Member) as members:
+            member = members.next()
+            if member is None or not member.isreg():
+                return None
+            if member.size > limit:
+                raise CopyFailed(
+                    f"The file has {format_size(member.size)}, and {format_size(limit)} is the "
+                    "limit; it was not read."
+                )
+            file = members.extractfile(member)
+            return file.read() if file is not None else None
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError) as exc:
+        raise NoArchive(f"The container sent an archive that makes no sense: {exc}.") from exc
 
 
 class _LeftOut(Exception):

@@ -45,16 +45,24 @@ def pack(source: Path, top: str, send: Callable[[bytes], None]) -> Copied:
         return member
 
     source = source.resolve()
-    # The format that every tar understands.
-    with tarfile.open(
-        fileobj=_Pipe(send),
-        mode="w|",
-        format=tarfile.GNU_FORMAT,
-        bufsize=_PIECE,
-    ) as archive:
+    with _archive(send) as archive:
         if top:
             archive.add(source, top, filter=admit)
         else:
             for path in sorted(source.iterdir()):
                 archive.add(path, path.name, filter=admit)
     return copied
+
+
+def pack_bytes(content: bytes, name: str, send: Callable[[bytes], None]) -> Copied:
+    """The same of one file, whose content is at hand."""
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    with _archive(send) as archive:
+        archive.addfile(member, io.BytesIO(content))
+    return Copied(files=1, size=member.size)
+
+
+def _archive(send: Callable[[bytes], None]) -> tarfile.TarFile:
+    # The format that every tar understands.
+    return tarfile.open(fileobj=_Pipe(send), mode="w|", format=tarfile.GNU_FORMAT, bufsize=_PIECE)
