@@ -89,15 +89,28 @@ def says(kind: type[errors.ContainerProvisionerError]) -> str | None:
     return str(kind(*(examples.get(name, name.upper()) for name in names)))
 
 
-def python() -> Iterator[str]:
-    """What the package exports."""
-    for name in container_provisioner.__all__:
-        found = getattr(container_provisioner, name)
-        keyword = "class" if inspect.isclass(found) else "def"
-        keyword = "async def" if inspect.iscoroutinefunction(found) else keyword
-        yield f"## {name}"
-        yield f"```python\n{keyword} {name}{inspect.signature(found)}\n```"
+def python(module: str) -> Iterator[str]:
+    """What a module exports, and the methods that its classes describe."""
+    exports = importlib.import_module(module)
+    for name in exports.__all__:
+        found = getattr(exports, name)
+        if not (inspect.isclass(found) or inspect.isfunction(found)):
+            continue
+        yield f"### {name}"
+        yield _signature(name, found)
         yield _prose(inspect.getdoc(found) or "")
+        for method, member in vars(found).items() if inspect.isclass(found) else ():
+            described = isinstance(member, property) or inspect.isfunction(member)
+            if described and not method.startswith("_") and (text := inspect.getdoc(member)):
+                yield f"#### {name}.{method}"
+                yield "" if isinstance(member, property) else _signature(method, member)
+                yield _prose(text)
+
+
+def _signature(name: str, found: Any) -> str:
+    keyword = "class" if inspect.isclass(found) else "def"
+    keyword = "async def" if inspect.iscoroutinefunction(found) else keyword
+    return f"```python\n{keyword} {name}{inspect.signature(found)}\n```"
 
 
 def file(path: str) -> Iterator[str]:
