@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from traitlets import Enum, TraitType
@@ -94,9 +94,10 @@ def python(module: str) -> Iterator[str]:
     exports = importlib.import_module(module)
     for name in exports.__all__:
         found = getattr(exports, name)
-        if not (inspect.isclass(found) or inspect.isfunction(found)):
-            continue
         yield f"### {name}"
+        if kinds := get_args(found):
+            yield " or ".join(f"`{kind.__name__}`" for kind in kinds)
+            continue
         yield _signature(name, found)
         yield _prose(inspect.getdoc(found) or "")
         for method, member in vars(found).items() if inspect.isclass(found) else ():
