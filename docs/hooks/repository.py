@@ -32,7 +32,11 @@ PAGES = {
     },
 }
 # What the README says is said on other pages here.
-INSTEAD = {"README.md": "index.md", "README.md#configuration": "reference/settings.md"}
+INSTEAD = {
+    "README.md": "index.md",
+    "README.md#configuration": "reference/settings.md",
+    "README.md#what-it-protects-from-and-what-not": "explanation/security.md",
+}
 
 _LINK = re.compile(r"(?<=\]\()(?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?(?=\))")
 _FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
