@@ -52,7 +52,15 @@ StartLab = Callable[[], AbstractContextManager[Server]]
 @pytest.fixture
 def lab(runtime_dir: Path, folder: Path) -> StartLab:
     """Start JupyterLab, each time on the same port and configuration."""
+    disable_widgets(runtime_dir.parent / "config")
     return partial(jupyter_lab, runtime_dir, folder, port=free_port())
+
+
+def disable_widgets(config: Path) -> None:
+    """With them a page that has connected again often shows "idle" while a cell runs on."""
+    path = config / "labconfig" / "page_config.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"disabledExtensions": {"@jupyter-widgets/jupyterlab-manager": true}}')
 
 
 def free_port() -> int:
