@@ -6,7 +6,6 @@ With SCREENSHOTS=docs/images in the environment it takes the documentation's pic
 from __future__ import annotations
 
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from .browser import (
     write_notebook,
 )
 from .conftest import WriteKernelspec
-from .server_process import Server, eventually
+from .server_process import Server, eventually, free_port
 
 pytestmark = pytest.mark.docker
 
@@ -61,12 +60,6 @@ def disable_widgets(config: Path) -> None:
     path = config / "labconfig" / "page_config.json"
     path.parent.mkdir(parents=True)
     path.write_text('{"disabledExtensions": {"@jupyter-widgets/jupyterlab-manager": true}}')
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -29,7 +29,7 @@ from container_provisioner.sandbox import (
 
 from .conftest import own_jupyter
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")
