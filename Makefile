@@ -72,7 +72,7 @@ docs: setup
 
 # pytest comes last: its closing line is the last line of the output.
 test: setup lint test-packages test-images browser
-	$(BIN)/pytest --run-docker --run-podman -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/pytest --run-docker --run-podman -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-unit: setup
 	$(BIN)/pytest $(PYTEST_ARGS)

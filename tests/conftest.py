@@ -30,7 +30,7 @@ from jupyter_client.manager import AsyncKernelManager
 from container_provisioner import labels
 from container_provisioner.engine.find import close_engines
 
-from .parallel import Turn
+from .parallel import ByFile, Turn
 from .registry import Registry, serve
 from .remote_engine import RemoteEngine, remote_engine
 
@@ -60,6 +60,11 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for engine in ("docker", "podman"):
         if config.getoption(f"--run-{engine}"):
@@ -68,10 +73,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker(engine):
                 item.add_marker(skip)
-    for item in items:
-        # For `--dist loadgroup`. Podman locks what it works on, for all its users.
-        group = "podman" if item.get_closest_marker("podman") else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-timeout starts to count

@@ -1,4 +1,4 @@
-"""Tests in several processes (pytest-xdist) on one engine: whose turn it is.
+"""Tests in several processes (pytest-xdist) on one engine: who runs what, and whose turn it is.
 
 Most files look at nothing but what is their own, and run beside each other. One that is marked
 ``alone`` asserts on what is everybody's, such as a network that must not be there.
@@ -11,12 +11,23 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
+from xdist.scheduler import LoadScopeScheduling
+
 HERE = Path(__file__)
 
 
 def worker() -> int:
     """The number of this process among those of the run, from 0."""
     return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # not typed
+    """A process runs whole files, and one of them all tests with Podman, which locks what it works
+    on for all its users."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "podman" if "podman" in file or "[podman" in nodeid else file
 
 
 class Turn:

@@ -30,7 +30,7 @@ def over_ssh(remote: RemoteEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         eventually(lambda: not socket.socket().connect_ex((remote.wire.there, 22)), "sshd")
         yield url
     close_engines()
-    assert tunnels() == []
+    eventually(lambda: tunnels() == [], "the guard's tunnel to go, too")
 
 
 def tunnels() -> list[Path]:

@@ -122,6 +122,15 @@ async def test_an_interrupt_reaches_the_whole_group(
     assert seen == {name: INTERRUPTED[name] for name in cells}
 
 
+async def test_two_over_tcp_have_ports_of_their_own(start_kernel: StartKernel):
+    """F23: Podman has taken a port that was left open for the same number outside."""
+    stanza = {"image": IMAGE, "transport": "tcp", "network": "bridge"}
+    kernels = [await start_kernel(**stanza) for _ in range(2)]
+    assert len({kernel.manager.shell_port for kernel in kernels}) == 2
+    for kernel in kernels:
+        assert await kernel.run("6 * 7") == "42"
+
+
 async def test_a_kernel_that_runs_out_of_memory_says_so(start_kernel: StartKernel):
     """F29"""
     kernel = await start_kernel(memory_limit="128m")
