@@ -70,9 +70,10 @@ lint: setup
 docs: setup
 	$(BIN)/mkdocs build --strict
 
+# Real engines on a busy machine: what fails is run once more, and listed as rerun.
 # pytest comes last: its closing line is the last line of the output.
 test: setup lint test-packages test-images browser
-	$(BIN)/pytest --run-docker --run-podman -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest --run-docker --run-podman -n $(WORKERS) --dist loadfile --reruns 1 $(PYTEST_ARGS)
 
 test-unit: setup
 	$(BIN)/pytest $(PYTEST_ARGS)

@@ -102,7 +102,11 @@ def state() -> dict[str, Any]:
         "umask": umask,
         "ids": [os.getresuid(), os.getresgid(), os.getgroups()],
         "privileges": {name: status[name] for name in status if name.startswith(("Cap", "NoNew"))},
-        "signals": {name: status[name] for name in status if name.startswith("Sig")},
+        "signals": {
+            name: status[name]
+            for name in status
+            if name.startswith("Sig") and name != "SigQ"  # counts those of all of the user's
+        },
         "handlers": {
             str(number): getattr(signal.getsignal(number), "__qualname__", "")
             for number in signal.valid_signals()

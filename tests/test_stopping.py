@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def test_a_server_whose_shutdown_failed_stops_when_it_is_told_again(
         # That kernel's shutdown may still be under way, and the server trip over this one too.
         for _ in range(5):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                assert server.stop(timeout=2) == 0
+                server.stop(timeout=2)
                 break
-        assert server.process.returncode == 0
+        # By itself, or by the signal, when that comes after its last handler has gone.
+        assert server.process.returncode in (0, -signal.SIGTERM)
