@@ -85,6 +85,7 @@ class FakeEngine:
     """
 
     is_local = True
+    relist_seconds = 60.0
 
     def __init__(self, url: str = "unix:///fake.sock") -> None:
         self.url = url

@@ -228,6 +228,7 @@ class ContainerEngine(Protocol):
 
     url: str
     is_local: bool  # its host is this host: paths mean the same and unix sockets can be shared
+    relist_seconds: float  # how long its event stream alone is trusted
 
     def info(self) -> EngineInfo: ...
 

@@ -81,6 +81,8 @@ class DockerEngine(DockerNetworks, DockerVolumes):
     before the first call.
     """
 
+    relist_seconds = 60.0
+
     def __init__(self, url: str, *, timeout: float = 60) -> None:
         self.url = url
         self.is_local = not topology_of(url).is_remote

@@ -81,6 +81,9 @@ _REGISTRIES = ("localhost/", "docker.io/library/", "docker.io/")
 class PodmanEngine(DockerEngine):
     """One Podman at one URL, rootful or rootless; started when it is a `service` of our own."""
 
+    # Podman 4.3 follows a log file for its events, and can lose some.
+    relist_seconds = 5.0
+
     def __init__(
         self, url: str, *, timeout: float = 60, service: PodmanService | None = None
     ) -> None:

@@ -5,8 +5,8 @@ progress, so a task would miss every exit between calls.
 
 Guarantees: each `Watch` is resolved at most once, and only by what an inspection of the container
 said. Events are hints to look, the list is the truth: the stream is opened first and the list
-taken second, after every drop again and every `RELIST_SECONDS`, so that an exit during a gap is
-seen. An engine that does not answer resolves nothing: unknown is not dead.
+taken second, after every drop again and every `RELIST_SECONDS` (Podman: more often), so that an
+exit during a gap is seen. An engine that does not answer resolves nothing: unknown is not dead.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ class ExitWatcher:
                 return
             self._stream = stream
         # A stream that went quiet blocks this thread; only another one can end it.
-        alarm = threading.Timer(RELIST_SECONDS, self._close_stream, args=(stream,))
+        seconds = min(RELIST_SECONDS, self._adapter.relist_seconds)
+        alarm = threading.Timer(seconds, self._close_stream, args=(stream,))
         alarm.daemon = True
         alarm.start()
         try:
