@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,9 +16,8 @@ __all__ = ["AsyncSandbox", "Sandbox", "attach", "attach_async"]
 def __getattr__(name: str) -> Any:
     # On demand: the guard, and everything else that imports this package, needs no manager.
     if name in __all__:
-        from . import attached, sandbox
-
-        return getattr(sandbox if name.endswith("Sandbox") else attached, name)
+        module = "sandbox" if name.endswith("Sandbox") else "attached"
+        return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

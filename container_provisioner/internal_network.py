@@ -41,11 +41,12 @@ def internal_network_name(topology: Topology) -> str:
 async def ensure_internal_network(engine: Engine) -> None:
     """Have it. Raises `EngineError` when something else has its name or its bridge, and
     `ConfigurationError` for a swarm that does not have it."""
-    if topology_of(engine.url, own=engine.own).nodes is not None:
+    topology = topology_of(engine.url, own=engine.own)
+    if topology.nodes is not None:
         if not any(found.config_from for found in await engine.networks(labels.SWARM_NETWORK)):
             raise ConfigurationError(_NOT_IN_SWARM)
         return
-    name, taken = internal_network_name(topology_of(engine.url, own=engine.own)), ""
+    name, taken = internal_network_name(topology), ""
     bridge = labels.INTERNAL_BRIDGE if engine.is_local else labels.PUBLISHED_BRIDGE
     for _ in range(_ATTEMPTS):
         found = await engine.networks(name)

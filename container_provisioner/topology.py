@@ -76,6 +76,8 @@ class Topology:
     in_machine: bool = False  # that host is a virtual machine of this one
     own: OwnContainer | None = None  # this process is in a container of the engine
     private: str = ""  # the folder of private directories, when it is
+    # Of a swarm: addresses of nodes, by their hostnames, where they are not what the swarm says.
+    nodes: Mapping[str, str] | None = None  # None: it is no swarm
 
     @property
     def is_remote(self) -> bool:
@@ -145,9 +147,6 @@ class Topology:
         else:
             ways = f"messages go over {transport}"
         return f"This server runs in {self.own} of the engine at {self.engine_url}: {files}; {ways}"
-
-    # Of a swarm: addresses of nodes, by their hostnames, where they are not what the swarm says.
-    nodes: Mapping[str, str] | None = None  # None: it is no swarm
 
 
 LOCAL = Topology()

@@ -108,6 +108,19 @@ class Server:
         eventually(lambda: self.delete(kernel_id) in (204, 404), f"{kernel_id} to be deleted")
 
     @contextlib.contextmanager
+    def starting(self) -> Iterator[Callable[..., str]]:
+        """Start kernels, as `start` does; in the end they are deleted, if they have not been."""
+        started: list[str] = []
+
+        def start(name: str, path: str = "", **body: object) -> str:
+            started.append(self.start(name, path=path, **body))
+            return started[-1]
+
+        yield start
+        for kernel_id in started:
+            self.clear_away(kernel_id)
+
+    @contextlib.contextmanager
     def channels(
         self, kernel_id: str, subprotocol: str = V1, page: Session | None = None
     ) -> Iterator[Channels]:

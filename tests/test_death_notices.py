@@ -50,15 +50,8 @@ Start = Callable[[str], str]
 
 @pytest.fixture
 def start(server: Server) -> Iterator[Start]:
-    started: list[str] = []
-
-    def start(name: str) -> str:
-        started.append(server.start(name, path=""))
-        return started[-1]
-
-    yield start
-    for kernel_id in started:
-        server.clear_away(kernel_id)
+    with server.starting() as start:
+        yield start
 
 
 @contextlib.contextmanager

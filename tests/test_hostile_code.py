@@ -28,6 +28,7 @@ from container_provisioner.sandbox import (
 )
 
 from .conftest import own_jupyter
+from .test_sandbox import CONNECT
 
 pytestmark = [pytest.mark.docker, pytest.mark.alone]
 
@@ -341,18 +342,7 @@ def test_a_kernel_that_is_told_to_end_by_its_own_code(sandbox: Sandbox):
     check_next(sandbox, answer)
 
 
-CONNECT = """
-import socket
-def connect(family, address):
-    with socket.socket(family) as client:
-        client.settimeout(5)
-        try:
-            client.connect(address)
-        except OSError as exc:
-            return exc.strerror
-        return "connected"
-[connect(*each) for each in TARGETS]
-"""
+CONNECT_TO_ALL = CONNECT + "[connect(*each) for each in TARGETS]"
 
 
 def test_connecting_to_the_host(sandbox: Sandbox):
@@ -370,7 +360,7 @@ def test_connecting_to_the_host(sandbox: Sandbox):
         for family, address in (targets[0], targets[3]):
             with socket.socket(family) as client:
                 client.connect(address)
-        answer = sandbox.run(CONNECT.replace("TARGETS", repr(targets)))
+        answer = sandbox.run(CONNECT_TO_ALL.replace("TARGETS", repr(targets)))
     assert isinstance(answer, Finished)
     assert "connected" not in answer.text
     refused, unreachable = "Connection refused", "Network is unreachable"

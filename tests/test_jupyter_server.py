@@ -55,15 +55,8 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def start(server: Server) -> Iterator[Start]:
     """Start a kernel; at the end of the test it is deleted, if it has not been."""
-    started: list[str] = []
-
-    def start(name: str = "ipc", path: str = "", **body: object) -> str:
-        started.append(server.start(name, path=path, **body))
-        return started[-1]
-
-    yield start
-    for kernel_id in started:
-        server.clear_away(kernel_id)
+    with server.starting() as start:
+        yield start
 
 
 @pytest.fixture
@@ -83,7 +76,7 @@ def containers_of(docker_client: docker.DockerClient) -> ContainersOf:
 
 @pytest.mark.parametrize("subprotocol", [V1, LEGACY], ids=["v1", "legacy"])
 def test_a_cell_runs_in_the_notebooks_folder(server: Server, start: Start, subprotocol: str):
-    with server.channels(start(path="sub/notebook.ipynb"), subprotocol) as channels:
+    with server.channels(start("ipc", path="sub/notebook.ipynb"), subprotocol) as channels:
         assert channels.subprotocol == subprotocol
         code = "import os, platform; print(platform.node(), os.getcwd(), os.listdir())"
         assert channels.run(code) == f"kernel {server.root}/sub ['data.csv']\n"
@@ -93,7 +86,7 @@ def test_the_servers_environment_stays_with_the_server(
     server: Server, start: Start, docker_client: docker.DockerClient
 ):
     """F9: nor does the engine get to know it."""
-    kernel_id = start()
+    kernel_id = start("ipc")
     with server.channels(kernel_id) as channels:
         assert SECRET not in channels.run("import os; print(dict(os.environ))")
     (container,) = docker_client.containers.list(
@@ -142,7 +135,7 @@ def test_restart_keeps_the_id_and_its_activity_is_followed(
 def test_a_cell_that_refuses_to_end_holds_up_neither_restart_nor_delete(
     server: Server, start: Start, containers_of: ContainersOf
 ):
-    kernel_id = start()
+    kernel_id = start("ipc")
     stubborn = "import time\nwhile True:\n try: time.sleep(60)\n except BaseException: pass"
     for method, resource, expected in (
         ("POST", f"kernels/{kernel_id}/restart", 200),
@@ -156,7 +149,7 @@ def test_a_cell_that_refuses_to_end_holds_up_neither_restart_nor_delete(
 
 
 def test_delete_twice(server: Server, start: Start, containers_of: ContainersOf):
-    kernel_id = start()
+    kernel_id = start("ipc")
     with ThreadPoolExecutor() as at_once:
         assert list(at_once.map(server.delete, [kernel_id, kernel_id])) == [204, 204]
     assert server.delete(kernel_id) == 404
@@ -199,7 +192,7 @@ def test_a_restart_during_a_restart_leaves_one_kernel_that_can_be_deleted(
 
 
 def test_two_front_ends_share_a_kernel(server: Server, start: Start):
-    kernel_id = start()
+    kernel_id = start("ipc")
     with server.channels(kernel_id) as one, server.channels(kernel_id, LEGACY) as other:
         assert one.run("shared = 7") == ""
         assert other.run("print(shared)") == "7\n"
@@ -223,7 +216,7 @@ def test_a_session_keeps_its_kernel_over_a_restart(server: Server):
 
 
 def test_paths_are_resolved_in_the_kernels_folder_and_nowhere_else(server: Server, start: Start):
-    kernel_id = start(path="sub")
+    kernel_id = start("ipc", path="sub")
 
     def resolved(path: str) -> list[dict[str, str]]:
         reply = server.call("GET", f"resolvePath?path={path}&kernel={kernel_id}")

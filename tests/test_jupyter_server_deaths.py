@@ -50,15 +50,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def start(server: Server) -> Iterator[Callable[[str], str]]:
-    started: list[str] = []
-
-    def start(name: str) -> str:
-        started.append(server.start(name, path=""))
-        return started[-1]
-
-    yield start
-    for kernel_id in started:
-        server.clear_away(kernel_id)
+    with server.starting() as start:
+        yield start
     for name in ("broken", "brief"):
         (server.root / name).unlink(missing_ok=True)
 

@@ -5,6 +5,7 @@ Rows of docs/tested-with.md; what starts, restarts, dies and survives is in othe
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 from collections.abc import Callable, Iterator
@@ -59,15 +60,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def start(server: Server) -> Iterator[Start]:
-    started: list[str] = []
-
-    def start(name: str = "ipc", **body: object) -> str:
-        started.append(server.start(name, **{"path": "", **body}))
-        return started[-1]
-
-    yield start
-    for kernel_id in started:
-        server.clear_away(kernel_id)
+    with server.starting() as start:
+        yield start
     (server.root / "go").unlink(missing_ok=True)
 
 
@@ -98,6 +92,19 @@ def leave(server: Server, kernel_id: str, channels: Channels) -> None:
     eventually(lambda: server.model(kernel_id)["connections"] == 0, "the page to be gone")
 
 
+@contextlib.contextmanager
+def come_back_when_it_has_ended(server: Server, kernel_id: str) -> Iterator[tuple[str, Channels]]:
+    """A page asked for a cell, was closed, and is open again when that has printed and ended."""
+    with server.channels(kernel_id) as page:
+        request = page.execute(WHEN_TOLD)
+        page.until("status", request, execution_state="busy")
+        leave(server, kernel_id, page)
+    (server.root / "go").touch()
+    eventually(lambda: server.model(kernel_id)["execution_state"] == "idle", "the cell to end")
+    with server.channels(kernel_id, page=page.session) as again:
+        yield request, again
+
+
 def test_only_a_kernel_that_is_idle_and_has_no_page_is_culled(server: Server, start: Start):
     connected = start("culled")
     with server.channels(connected) as page:
@@ -116,13 +123,7 @@ def test_only_a_kernel_that_is_idle_and_has_no_page_is_culled(server: Server, st
 @pytest.mark.parametrize("name", ["ipc", "tcp"])
 def test_a_page_that_comes_back_has_what_it_missed(server: Server, start: Start, name: str):
     kernel_id = start(name)
-    with server.channels(kernel_id) as page:
-        request = page.execute(WHEN_TOLD)
-        page.until("status", request, execution_state="busy")
-        leave(server, kernel_id, page)
-    (server.root / "go").touch()
-    eventually(lambda: server.model(kernel_id)["execution_state"] == "idle", "the cell to end")
-    with server.channels(kernel_id, page=page.session) as again:
+    with come_back_when_it_has_ended(server, kernel_id) as (request, again):
         assert again.until("stream", request) == {"name": "stdout", "text": "late\n"}
         assert again.until("execute_reply", request)["status"] == "ok"
         assert again.run("print(1)") == "1\n"

@@ -24,7 +24,7 @@ from .server_process import (
     eventually,
     jupyter_server,
 )
-from .test_kernel_services import WHEN_TOLD, culled_after, leave, printed
+from .test_kernel_services import come_back_when_it_has_ended, culled_after, printed
 
 pytestmark = pytest.mark.docker
 
@@ -137,13 +137,7 @@ def test_a_message_may_be_as_long_as_the_server_lets_it(server: Server, kernel_i
 
 
 def test_nothing_is_kept_for_a_page_if_it_is_not_to_be(server: Server, kernel_id: str):
-    with server.channels(kernel_id) as page:
-        request = page.execute(WHEN_TOLD)
-        page.until("status", request, execution_state="busy")
-        leave(server, kernel_id, page)
-    (server.root / "go").touch()
-    eventually(lambda: server.model(kernel_id)["execution_state"] == "idle", "the cell to end")
-    with server.channels(kernel_id, page=page.session) as again:
+    with come_back_when_it_has_ended(server, kernel_id) as (_, again):
         assert again.run("print(1)") == "1\n"
         assert printed(again) == "1\n"
 

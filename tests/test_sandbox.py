@@ -18,8 +18,8 @@ ROOTS: dict[str, dict[str, Any]] = {"host": {}, "image": {"image": IMAGE}}
 on_both_roots = pytest.mark.parametrize("stanza", ROOTS.values(), ids=ROOTS)
 
 
-NETWORK = """
-import os
+# Code: says how it went.
+CONNECT = """
 import socket
 def connect(family, address):
     with socket.socket(family) as client:
@@ -29,6 +29,11 @@ def connect(family, address):
         except OSError as exc:
             return exc.strerror
         return "connected"
+"""
+
+NETWORK = (
+    f"{CONNECT}import os\n"
+    + """
 
 def devices(path, column):
     return sorted({line.split()[column] for line in open(path)})
@@ -42,6 +47,7 @@ seen = {
     "the host's loopback": connect(socket.AF_INET, ("127.0.0.1", PORT)),
 }
 """
+)
 
 
 @on_both_roots

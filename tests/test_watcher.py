@@ -131,8 +131,8 @@ def test_an_end_before_the_stream_is_connected_is_noticed(
 def test_a_stalled_stream_is_replaced_in_time(
     fake: FakeEngine, watcher: ExitWatcher, monkeypatch: pytest.MonkeyPatch
 ):
-    """F17: events are a hint; the list is taken again every RELIST_SECONDS."""
-    monkeypatch.setattr(watcher_module, "RELIST_SECONDS", 0.2)
+    """F17: events are a hint; the list is taken again every `relist_seconds`."""
+    monkeypatch.setattr(fake, "relist_seconds", 0.2)
     fake.events_stall = True
     container = run(fake, "sleep 300")
     watch = watcher.follow(container)

@@ -81,6 +81,8 @@ class DockerEngine(DockerNetworks, DockerVolumes):
     before the first call.
     """
 
+    # A stream can go quiet without an end: a proxy, a suspended machine. One list call for the
+    # whole engine, however many kernels there are, is what it costs to be sure.
     relist_seconds = 60.0
 
     def __init__(self, url: str, *, timeout: float = 60) -> None:

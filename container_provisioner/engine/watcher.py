@@ -5,8 +5,8 @@ progress, so a task would miss every exit between calls.
 
 Guarantees: each `Watch` is resolved at most once, and only by what an inspection of the container
 said. Events are hints to look, the list is the truth: the stream is opened first and the list
-taken second, after every drop again and every `RELIST_SECONDS` (Podman: more often), so that an
-exit during a gap is seen. An engine that does not answer resolves nothing: unknown is not dead.
+taken second, after every drop again and every `relist_seconds` of the engine, so that an exit
+during a gap is seen. An engine that does not answer resolves nothing: unknown is not dead.
 """
 
 from __future__ import annotations
@@ -33,10 +33,6 @@ from .. import labels
 from ..errors import ContainerGone, EngineUnavailable
 from ..exits import ExitStatus
 from .base import ENDED, ContainerEngine, ContainerInfo, EventStream
-
-# A stream can go quiet without an end: a proxy, a suspended machine. One list call for the whole
-# engine, however many kernels there are, is what it costs to be sure.
-RELIST_SECONDS = 60.0
 
 _MAX_PAUSE = 15.0  # seconds between two tries to reach an engine that does not answer
 
@@ -170,7 +166,7 @@ class ExitWatcher:
                 return
             self._stream = stream
         # A stream that went quiet blocks this thread; only another one can end it.
-        seconds = min(RELIST_SECONDS, self._adapter.relist_seconds)
+        seconds = self._adapter.relist_seconds
         alarm = threading.Timer(seconds, self._close_stream, args=(stream,))
         alarm.daemon = True
         alarm.start()
