@@ -30,6 +30,9 @@ from .topology import Topology
 from .transports import Transport
 from .workspace import Workspace
 
+# The engine writes one for a container that has a network of its making.
+_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
 TMPFS_SIZE = 512 * 1024**2  # bytes, for home and for /tmp; counts towards memory_limit
 
 
@@ -122,12 +125,19 @@ def _private_mounts(
         mounts.append(Mount(source=str(file), target=CONNECTION_FILE, read_only=False))
     if request.command.uses_resources and request.settings.topology.own is None:
         mounts.append(Mount(source=request.resource_dir, target=RESOURCE_DIR))
-    if root.is_host:
-        mounts += [
-            Mount(source=str(directory.path / name), target=f"/etc/{name}")
-            for name in accounts(user)
-        ]
+    own = {mount.target for mount in request.settings.mounts}
+    for name in etc_files(request.settings, root, user):
+        if f"/etc/{name}" not in own:
+            mounts.append(Mount(source=str(directory.path / name), target=f"/etc/{name}"))
     return mounts
+
+
+def etc_files(settings: Settings, root: RootFilesystem, user: KernelUser) -> dict[str, str]:
+    """Names and texts of what the kernel finds in ``/etc`` and neither root nor engine has."""
+    return {
+        **(accounts(user) if root.is_host else {}),
+        **({"hosts": _HOSTS} if settings.network == "none" else {}),
+    }
 
 
 def network_name(settings: Settings) -> str:
@@ -158,8 +168,9 @@ def write_files(request: LaunchRequest, *, directory: KernelDirectory, user: Ker
     directory.write(ENVIRONMENT_NAME, script, user)
 
 
-def write_accounts(*, directory: KernelDirectory, user: KernelUser, root: RootFilesystem) -> None:
+def write_etc_files(
+    settings: Settings, *, directory: KernelDirectory, user: KernelUser, root: RootFilesystem
+) -> None:
     """The same for every kernel of that user."""
-    if root.is_host:
-        for name, text in accounts(user).items():
-            directory.write(name, text, user, mode=0o644)
+    for name, text in etc_files(settings, root, user).items():
+        directory.write(name, text, user, mode=0o644)

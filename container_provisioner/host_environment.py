@@ -29,7 +29,7 @@ from .spec import Mount
 from .store import runtime_folder
 
 # Read at run time by the loader, OpenSSL, fontconfig, BLAS (its libraries are alternatives), R and
-# the C library. One by one, never all of /etc. The engine provides hosts and resolv.conf.
+# the C library. One by one, never all of /etc. Nor hosts, resolv.conf: those of the network.
 ETC = ("ld.so.cache", "alternatives", "fonts", "ssl/certs", "ssl/openssl.cnf", "ca-certificates",
        "localtime", "timezone", "nsswitch.conf", "R", "mime.types", "python3")  # fmt: skip
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from . import workspace
 from .adoptable import AdoptableKernel
 from .command import CONNECTION_NAME, ENVIRONMENT_NAME
-from .definition import LaunchRequest, container_spec, write_accounts, write_files
+from .definition import LaunchRequest, container_spec, write_etc_files, write_files
 from .engine.base import Progress
 from .engine.calls import Engine
 from .handle import ContainerIdentity
@@ -90,7 +90,9 @@ class Preparation:
     def create_directory(self) -> None:
         """The private directory with everything in it. Raises `ConfigurationError` as above."""
         self.directory.create(self.user, own_lease().id)
-        write_accounts(directory=self.directory, user=self.user, root=self.root)
+        write_etc_files(
+            self.request.settings, directory=self.directory, user=self.user, root=self.root
+        )
         if self.request.command.uses_resources and self.request.settings.topology.own is not None:
             self.directory.take_resources(self.request.resource_dir)
         self.write_files()

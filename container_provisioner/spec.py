@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -93,13 +93,17 @@ class ContainerSpec:
         plain environment names the session; none of it is a reason to throw away a container with
         what was installed in it.
         """
-        fields = asdict(self)
+        fields = dict(vars(self))
         for name in ("name", "labels", "environment", "directory"):
             del fields[name]
         for name, default in _SINCE_THEN.items():
             if fields[name] == default:
                 del fields[name]
-        for mount in fields["mounts"]:
-            if self.directory and mount["source"].startswith(self.directory):
-                mount["source"] = "." + mount["source"].removeprefix(self.directory)
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+        fields["mounts"] = [self._anybodys(mount) for mount in self.mounts]
+        text = json.dumps(fields, sort_keys=True, default=vars)  # (asdict copies everything)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _anybodys(self, mount: Mount) -> Mount:
+        if self.directory and mount.source.startswith(self.directory):
+            return replace(mount, source="." + mount.source.removeprefix(self.directory))
+        return mount

@@ -51,6 +51,7 @@ BODY = {
     "WorkingDir": "/notebooks",
     "Labels": {"a": "label"},
     "Healthcheck": {"Test": ["NONE"]},
+    "NetworkDisabled": True,
     "ExposedPorts": {},
     "HostConfig": {
         "CapDrop": ["ALL"],
@@ -97,6 +98,7 @@ def test_the_whole_request():
         (
             {"network": "bridge", "published_ports": (28501,)},
             {
+                "NetworkDisabled": False,
                 "NetworkMode": "bridge",
                 "ExposedPorts": {"28501/tcp": {}},
                 "PortBindings": {"28501/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]},
@@ -105,6 +107,7 @@ def test_the_whole_request():
         (
             {"network": "container-provisioner-internal"},
             {
+                "NetworkDisabled": False,
                 "NetworkMode": "container-provisioner-internal",
                 "Dns": ["127.0.0.1"],
                 "DnsOptions": ["timeout:1", "attempts:1"],
@@ -115,7 +118,7 @@ def test_the_whole_request():
             {"Memory": 0, "MemorySwap": 0, "NanoCpus": 0, "PidsLimit": 0, "ShmSize": 0},
         ),
         ({"read_only": False}, {"ReadonlyRootfs": False}),
-        ({"runtime": "runsc"}, {"Runtime": "runsc"}),
+        ({"runtime": "runsc"}, {"NetworkDisabled": False, "Runtime": "runsc"}),
         (
             {"gpus": "all"},
             {"DeviceRequests": [{"Driver": "", "Capabilities": [["gpu"]], "Count": -1}]},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,38 @@ async def test_there_is_no_network(start_kernel: StartKernel, stanza: dict[str, 
         "IPv4": "Network is unreachable",
         "the host's loopback": "Connection refused",
     }
+
+
+NAMES = """
+import os, socket
+with socket.create_server(("localhost", 0)) as server:
+    socket.create_connection(("localhost", server.getsockname()[1])).close()
+try:
+    socket.gethostbyname("example.org")
+except OSError as exc:
+    refusal = exc.strerror
+config = "/etc/resolv.conf"
+seen = {
+    "localhost": socket.gethostbyname("localhost"),
+    "example.org": refusal,
+    "name servers": open(config).read() if os.path.exists(config) else "",
+}
+"""
+
+
+@on_both_roots
+async def test_loopback_has_its_name_and_nothing_else_has_one(
+    start_kernel: StartKernel, stanza: dict[str, Any]
+):
+    """Nor is it seen which name servers the host asks, and a lookup waits for none."""
+    kernel = await start_kernel(**stanza)
+    began = time.monotonic()
+    assert await seen(kernel, NAMES) == {
+        "localhost": "127.0.0.1",
+        "example.org": "Temporary failure in name resolution",
+        "name servers": "",
+    }
+    assert time.monotonic() - began < 5
 
 
 STATUS = """

@@ -213,7 +213,9 @@ def watcher_threads() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name == "container-watcher"]
 
 
-def test_the_thread_ends_with_the_last_watch(fake: FakeEngine, watcher: ExitWatcher):
+def test_the_thread_ends_some_time_after_the_last_watch(
+    fake: FakeEngine, watcher: ExitWatcher, monkeypatch: pytest.MonkeyPatch
+):
     assert watcher_threads() == []
     first, second = (watcher.follow(run(fake, "sleep 300")) for _ in range(2))
     assert len(watcher_threads()) == 1
@@ -221,13 +223,25 @@ def test_the_thread_ends_with_the_last_watch(fake: FakeEngine, watcher: ExitWatc
     watcher.forget(first)
     assert len(watcher_threads()) == 1
     watcher.forget(second)
-    wait(lambda: watcher_threads() == [])
-    third = watcher.follow(run(fake, "exit 3"))
+    third = watcher.follow(run(fake, "exit 3"))  # in that time, so nothing is asked again
     assert seen(third) == ExitStatus(code=3)
+    assert fake.calls["list_containers"] == 1
+    monkeypatch.setattr(watcher_module, "IDLE_SECONDS", 0.1)
+    watcher.close()
+    watcher.forget(third)
+    fourth = watcher.follow(run(fake, "sleep 300"))
+    assert len(watcher_threads()) == 1
+    watcher.forget(fourth)
+    wait(lambda: watcher_threads() == [])
+    fifth = watcher.follow(run(fake, "exit 5"))
+    assert seen(fifth) == ExitStatus(code=5)
 
 
-def test_the_thread_ends_while_it_waits_for_the_engine(fake: FakeEngine, watcher: ExitWatcher):
+def test_the_thread_ends_while_it_waits_for_the_engine(
+    fake: FakeEngine, watcher: ExitWatcher, monkeypatch: pytest.MonkeyPatch
+):
     """F16: in a call that does not return, and between two that failed."""
+    monkeypatch.setattr(watcher_module, "IDLE_SECONDS", 0.1)
     fake.before["events"] = failing(EngineUnavailable("gone"))
     watch = watcher.follow(run(fake, "sleep 300"))
     wait(lambda: fake.calls["events"])

@@ -36,6 +36,9 @@ from .base import ENDED, ContainerEngine, ContainerInfo, EventStream
 
 _MAX_PAUSE = 15.0  # seconds between two tries to reach an engine that does not answer
 
+# Who runs one kernel after the other need not connect and list for each.
+IDLE_SECONDS = 5.0
+
 
 class Watch:
     """One run of one container. `status` is None while it runs, or while nobody can tell."""
@@ -64,7 +67,8 @@ class Watch:
 
 
 class ExitWatcher:
-    """Follows the containers it was given. The thread runs only while there are some."""
+    """Follows the containers it was given. The thread runs while there are some, and for
+    `IDLE_SECONDS` afterwards."""
 
     def __init__(self, adapter: ContainerEngine) -> None:
         self.log: logging.Logger = logging.getLogger(__name__)
@@ -74,6 +78,7 @@ class ExitWatcher:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._stream: EventStream | None = None
+        self._idle: threading.Timer | None = None
         self._failed = False  # the last try to reach the engine
 
     @property
@@ -99,26 +104,35 @@ class ExitWatcher:
         return watch
 
     def forget(self, watch: Watch) -> None:
-        """Stop watching. The last one ends the thread."""
+        """Stop watching. Some time after the last one the thread ends."""
         with self._lock:
             if self._watches.get(watch.container_id) is watch:
                 del self._watches[watch.container_id]
-            idle = not self._watches
-        if idle:
-            self.close(only_if_idle=True)
-
-    def close(self, *, only_if_idle: bool = False) -> None:
-        """End the thread and wait for it. `only_if_idle`, asked on event loops, does not wait."""
-        with self._lock:
-            if only_if_idle and self._watches:
+            if self._watches or self._thread is None or self._idle is not None:
                 return
+            self._idle = threading.Timer(IDLE_SECONDS, self._end, kwargs={"only_if_idle": True})
+            self._idle.daemon = True
+            self._idle.start()
+
+    def close(self) -> None:
+        """End the thread and wait for it."""
+        thread = self._end()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=1)
+
+    def _end(self, *, only_if_idle: bool = False) -> threading.Thread | None:
+        with self._lock:
+            if self._idle is not None:
+                self._idle.cancel()
+                self._idle = None
+            if only_if_idle and self._watches:
+                return None
             thread, self._thread = self._thread, None
             self._stop.set()
             stream, self._stream = self._stream, None
         if stream is not None:
             self._close_stream(stream)
-        if thread is not None and thread is not threading.current_thread() and not only_if_idle:
-            thread.join(timeout=1)
+        return thread
 
     def check(self, watch: Watch) -> ContainerInfo | None:
         """Look at the container, and resolve the watch if it has ended. Blocks for one call.

@@ -103,13 +103,17 @@ class KernelDirectory:
         self, name: str, content: bytes, mode: int, user: KernelUser | None = None
     ) -> None:
         new = self.path / f".{name}.new"
-        with contextlib.suppress(FileNotFoundError):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            descriptor = os.open(new, flags, mode)
+        except FileExistsError:  # of a writer that was killed
             new.unlink()
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            descriptor = os.open(new, flags, mode)
+        with open(descriptor, "wb") as file:
             file.write(content)
-        new.chmod(mode)  # the umask may have taken bits away
-        if user is not None:
-            self._give(new, user)
+            os.fchmod(descriptor, mode)  # the umask may have taken bits away
+            if user is not None and os.getuid() == 0:
+                os.fchown(descriptor, user.uid, user.gid)
         new.replace(self.path / name)
 
     def archive(self, user: KernelUser, *names: str, resources: str = "") -> bytes:

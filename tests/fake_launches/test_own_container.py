@@ -53,6 +53,7 @@ async def test_the_engine_is_told_its_own_paths(
     assert spec.mounts == (
         Mount(source=private, target="/run/kernel"),
         Mount(source=f"{private}/sockets", target="/run/kernel/sockets", read_only=False),
+        Mount(source=f"{private}/hosts", target="/etc/hosts"),
         Mount(source=f"{on_host}/notebooks", target=str(folder)),
     )
     assert spec.labels["com.docker.compose.service"] == "jupyter-kernel"
