@@ -54,6 +54,7 @@ def server() -> Iterator[Server]:
         write_kernelspec(runtime, "culled", spec=culled_after(3))
         culling = ("cull_interval=1", "cull_idle_timeout=3600")
         options = [f"--MappingKernelManager.{option}" for option in culling]
+        options.append("--ServerApp.log_level=DEBUG")
         with jupyter_server(runtime, folder, *options) as server:
             yield server
 
@@ -103,6 +104,26 @@ def come_back_when_it_has_ended(server: Server, kernel_id: str) -> Iterator[tupl
     eventually(lambda: server.model(kernel_id)["execution_state"] == "idle", "the cell to end")
     with server.channels(kernel_id, page=page.session) as again:
         yield request, again
+
+
+@pytest.mark.parametrize("name", ["ipc", "tcp"])
+def test_a_page_opens_without_nudging_a_kernel_that_listens(
+    server: Server, start: Start, docker_client: docker.DockerClient, name: str
+):
+    """One that does not answer at once is nudged as any other."""
+    kernel_id = start(name)
+    for _ in range(2):
+        with server.channels(kernel_id) as page:
+            assert page.run("print(1)") == "1\n"
+    assert not server.lines("Nudge: attempt", kernel_id)
+    (container,) = docker_client.containers.list(
+        filters={"label": f"{labels.KERNEL_ID}={kernel_id}"}
+    )
+    container.pause()
+    with server.channels(kernel_id) as page:
+        eventually(lambda: server.lines("Nudge: attempt", kernel_id), "it to be nudged")
+        container.unpause()
+        assert page.run("print(2)") == "2\n"
 
 
 def test_only_a_kernel_that_is_idle_and_has_no_page_is_culled(server: Server, start: Start):

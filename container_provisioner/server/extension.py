@@ -1,9 +1,10 @@
 """What a Jupyter Server does for kernels in containers beyond starting them.
 
 At start-up it takes over the kernels that an earlier server with the same root directory kept; at a
-clean stop it lets go of them. In between it replays what they printed meanwhile to the first front
-end, follows a kernel whose ports change, keeps the sessions in a file, keeps warm pools, says in
-the page why a kernel died, tells the event bus where kernels are, and counts for ``/metrics``.
+clean stop it lets go of them. In between it opens pages without a detour, replays what was printed
+meanwhile to the first one, follows a kernel whose ports change, keeps the sessions in a file, keeps
+warm pools, says in the page why a kernel died, tells the event bus where kernels are, and counts
+for ``/metrics``.
 """
 
 from __future__ import annotations

@@ -8,12 +8,11 @@ import json
 from typing import Any
 
 from jupyter_client.session import DELIM
-from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 
 from ..guard import GuardUnavailable, Missed, ask_guard, take_missed
+from .welcome import WelcomingConnection
 
 CONFIRM_SECONDS = 3.0  # for the kernel to show that it sends to this front end too
-_ASK_AGAIN_SECONDS = 0.2
 
 _expected: set[str] = set()  # adopted kernels that no front end has been connected to since
 
@@ -28,7 +27,7 @@ def replaying(base: type) -> type:
     return type(f"Replaying{base.__name__}", (ReplayingConnection, base), {})
 
 
-class ReplayingConnection(ZMQChannelsWebsocketConnection):
+class ReplayingConnection(WelcomingConnection):
     """Replays between the moment when it is subscribed and the first message that it passes on."""
 
     _replayed: frozenset[str] = frozenset()
@@ -40,12 +39,6 @@ class ReplayingConnection(ZMQChannelsWebsocketConnection):
             # The recorder stands in for a front end of the same name; the name is ours now.
             with contextlib.suppress(GuardUnavailable):
                 await ask_guard("step-aside", kernel=self.kernel_id, start=False)
-
-    def connect(self) -> asyncio.Future[None] | None:  # type: ignore[override]
-        # A kernel answers in several small messages. Without this each of them waits for a front
-        # end to acknowledge the one before, which the other side's system puts off for 40 ms.
-        self.websocket_handler.set_nodelay(True)
-        return super().connect()
 
     def nudge(self) -> asyncio.Future[None]:
         nudged = super().nudge()
@@ -90,33 +83,18 @@ class ReplayingConnection(ZMQChannelsWebsocketConnection):
             self.limit_rate = limit
 
     async def _confirm_subscription(self) -> list[list[bytes]]:
-        """Wait until something arrives on iopub; returns what did.
-
-        Until then the kernel may not know of this subscriber. It answers on its control channel,
-        and says so on iopub, while a cell runs.
-        """
-        iopub, early = self.channels["iopub"], []
-        arrived = asyncio.Event()
-
-        def receive(frames: list[bytes]) -> None:
-            early.append(frames)
-            arrived.set()
-
-        iopub.on_recv(receive)
+        """Returns what has arrived. It answers on its control channel while a cell runs."""
         control = self.kernel_manager.connect_control()
+
+        def ask() -> None:
+            question = self.session.msg("kernel_info_request")
+            self._asked |= {question["header"]["msg_id"]}
+            self.session.send(control, question)
+
         try:
-            for _ in range(round(CONFIRM_SECONDS / _ASK_AGAIN_SECONDS)):
-                question = self.session.msg("kernel_info_request")
-                self._asked |= {question["header"]["msg_id"]}
-                self.session.send(control, question)
-                with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
-                    await asyncio.wait_for(arrived.wait(), _ASK_AGAIN_SECONDS)
-                    break
+            return await self.until_subscribed(ask, CONFIRM_SECONDS)
         finally:
             control.close()
-            if not iopub.closed():
-                iopub.stop_on_recv()
-        return early
 
     def _notice(self, missed: Missed) -> list[bytes]:
         """Where the gap is, in the output of the cell that has it."""

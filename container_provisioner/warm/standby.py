@@ -8,6 +8,8 @@ connects has written ``session.json``: the environment variables of that kernel,
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.util
 import json
 import os
@@ -18,6 +20,7 @@ from typing import Any
 
 PRIVATE_DIR = Path(__file__).parent
 SESSION_FILE = PRIVATE_DIR / "session.json"
+FILES = 512
 CLAIM_SOCKET = PRIVATE_DIR / "sockets" / "claim"
 
 
@@ -28,6 +31,7 @@ def main() -> None:
         os.environ.update(session()["environment"])
         os.execvp(command[0], command)  # noqa: S606
     app = initialized_kernel(command)
+    make_room_for_files()
     claimant = wait_for_claimant()
     adopt_session(app, session())
     claimant.sendall(b"1")
@@ -59,6 +63,13 @@ def initialized_kernel(command: list[str]) -> Any:
     app.init_extensions = app.init_code = lambda: None
     app.initialize()
     return app
+
+
+def make_room_for_files() -> None:
+    """Linux lets a process with threads wait for 10 ms when its table of files has to grow: at the
+    65th, which is when the first front end connects."""
+    with contextlib.suppress(OSError):  # nobody may have so many here
+        os.close(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, FILES - 1))
 
 
 def wait_for_claimant() -> socket.socket:
