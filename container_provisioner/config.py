@@ -216,7 +216,8 @@ class ContainerSettings(LoggingConfigurable):
         config=True,
         help="""
         OCI runtime of the engine's, such as ``runsc`` (gVisor) or ``kata``. Default: the
-        engine's own. Without that runtime nothing is started.
+        engine's own; name that one too when it is not runc or crun, which bring loopback up in a
+        container without a network. Without that runtime nothing is started.
         """,
     )
     mounts = Mounts(
