@@ -38,6 +38,7 @@ class WelcomingConnection(ZMQChannelsWebsocketConnection):
         return asyncio.ensure_future(self._open())
 
     async def _open(self) -> None:
+        ports = list(self.kernel_manager.ports)
         shell = self.kernel_manager.connect_shell()  # not the front end's: the answer is not its
         try:
             arrived = await self.until_subscribed(
@@ -47,7 +48,9 @@ class WelcomingConnection(ZMQChannelsWebsocketConnection):
             shell.close()
         # The server's own subscription is the older one: it has heard the same by now, or before.
         is_known = getattr(self.kernel_manager, "execution_state", "") != "starting"
-        if not (arrived and is_known) and not self.channels["iopub"].closed():
+        # As jupyter_server: what was connected before a restart at new ports hears nothing.
+        is_lost = self.channels["iopub"].closed() or ports != list(self.kernel_manager.ports)
+        if not (arrived and is_known) and not is_lost:
             await super().nudge()
 
     async def until_subscribed(self, ask: Callable[[], Any], seconds: float) -> list[list[bytes]]:
