@@ -218,7 +218,7 @@ class ExitWatcher:
 
     def _failed_to_follow(self, state: RetryCallState) -> None:
         self._failed = True
-        if state.attempt_number == 1 and state.outcome is not None:
+        if state.attempt_number == 1 and state.outcome is not None and self._watches:
             self.log.warning(
                 "%s. Kernels whose state is unknown are taken to be alive; trying again.",
                 state.outcome.exception(),

@@ -20,7 +20,7 @@ from typing import Any
 
 PRIVATE_DIR = Path(__file__).parent
 SESSION_FILE = PRIVATE_DIR / "session.json"
-FILES = 512
+FILES = 512  # that may be open; see `make_room_for_files`
 CLAIM_SOCKET = PRIVATE_DIR / "sockets" / "claim"
 
 
