@@ -135,5 +135,5 @@ def test_a_base_of_a_registry_is_taken_by_its_digest(
 
 def test_a_base_of_no_registry_is_taken_by_its_name(tmp_path: Path, image: str):
     folder = write(tmp_path, f"ARG BASE={PLAIN_IMAGE}", "FROM ${BASE}", "COPY Dockerfile /")
-    built = run("build", folder, "--tag", image, "--json")
+    built = run("build", folder, "-t", image, "--json")
     assert json.loads(built.stdout)["base"] == PLAIN_IMAGE
