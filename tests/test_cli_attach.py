@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -87,6 +88,28 @@ def test_code_in_a_pipe(owner: Owner) -> None:
     assert (done.code, done.stdout, done.stderr) == (0, "1\n", "")
 
 
+def test_code_whose_outputs_are_for_a_program(owner: Owner) -> None:
+    """Each as a notebook would have it, a line each, the error too."""
+    code = "print('out', x)\nfrom IPython.display import display\ndisplay(2)\n3"
+    done = command("attach", owner.kernel_id, "--json", "--run", code)
+    assert (done.code, done.stderr) == (0, "")
+    outputs = [json.loads(line) for line in done.lines]
+    assert outputs[:2] == [
+        {"output_type": "stream", "name": "stdout", "text": "out 1\n"},
+        {"output_type": "display_data", "data": {"text/plain": "2"}, "metadata": {}},
+    ]
+    count = outputs[2].pop("execution_count")
+    assert count > 0
+    assert outputs[2:] == [
+        {"output_type": "execute_result", "data": {"text/plain": "3"}, "metadata": {}}
+    ]
+    done = command("attach", owner.kernel_id, "--json", "--run", "1 / 0")
+    assert (done.code, done.stderr) == (1, "")
+    (error,) = (json.loads(line) for line in done.lines)
+    assert (error["output_type"], error["ename"]) == ("error", "ZeroDivisionError")
+    assert error["traceback"]
+
+
 def test_an_interrupt_of_code_in_a_pipe(owner: Owner) -> None:
     process = subprocess.Popen(
         [*ATTACH, owner.kernel_id, "--run", "print('begins', flush=True)\nwhile True: pass"],
@@ -110,6 +133,11 @@ def test_what_cannot_be_attached_to(owner: Owner) -> None:
     assert "docker unpause" in done.stderr
     owner.container.unpause()
     assert command("attach", "no-such-kernel", "--run", "x").code == 10
+    shell = console(owner.kernel_id, *ATTACH, "--json")  # of what would it be?
+    shell.expect("--json needs code")
+    shell.expect(pexpect.EOF)
+    shell.close()
+    assert shell.exitstatus == 2
     without = "import sys; sys.modules['jupyter_console.app'] = None; "
     main = "from container_provisioner.cli import main; main()"
     shell = console(owner.kernel_id, sys.executable, "-c", without + main, "attach")

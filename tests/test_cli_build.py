@@ -1,58 +1,29 @@
-"""``jupyter container-kernel build``, with a real engine; and what a pull shows."""
+"""``jupyter container-kernel build``, with a real engine."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
 
+from .builds import COMMAND, image_fixture, is_there, run, write  # noqa: F401 - a fixture
 from .command_line import command
 from .conftest import IMAGE, PLAIN_IMAGE, StartKernel
 from .connect_proxy import connect_proxy
-from .fake_build import unique_image
 from .own_engine import own_engine
-from .registry import Registry, layer, noise
 
 pytestmark = pytest.mark.docker
-
-COMMAND = (sys.executable, "-m", "container_provisioner")
-
-
-def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=170,
-    )
-
-
-@pytest.fixture
-def image(docker_client: docker.DockerClient) -> Iterator[str]:
-    image = unique_image()
-    yield image
-    with contextlib.suppress(docker.errors.ImageNotFound):
-        docker_client.images.remove(image)
-
-
-def is_there(client: docker.DockerClient, image: str) -> bool:
-    return bool(client.images.list(filters={"reference": image}))
 
 
 def nameless(client: docker.DockerClient, word: str) -> list[str]:
@@ -65,11 +36,6 @@ def nameless(client: docker.DockerClient, word: str) -> list[str]:
         except docker.errors.NotFound:  # somebody else's, gone by now
             continue
     return found
-
-
-def write(folder: Path, *lines: str) -> str:
-    (folder / "Dockerfile").write_text("\n".join(lines))
-    return str(folder)
 
 
 # -- what comes with us ------------------------------------------------------------------------
@@ -342,90 +308,3 @@ def interrupted(arguments: list[str], *, when: str) -> subprocess.CompletedProce
     command.send_signal(signal.SIGINT)
     stdout, stderr = command.communicate(timeout=60)
     return subprocess.CompletedProcess(arguments, command.returncode, stdout, seen + stderr)
-
-
-# -- pulls -------------------------------------------------------------------------------------
-
-
-def on_a_terminal(arguments: list[str], act: Any = None) -> tuple[int, str]:
-    """Exit code, and what a terminal of 100 columns got from standard error."""
-    ours, theirs = pty.openpty()
-    command = subprocess.Popen(
-        [*COMMAND, *arguments],
-        env={**os.environ, "COLUMNS": "100", "TERM": "xterm"},
-        stdout=subprocess.DEVNULL,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    if act is not None:
-        act(command)
-    parts = []
-    while True:
-        try:
-            parts.append(os.read(ours, 65536))
-        except OSError:  # the last of them has closed it
-            break
-    os.close(ours)
-    return command.wait(60), b"".join(parts).decode()
-
-
-def test_the_pull_of_a_base_is_told_in_lines_and_drawn_on_a_terminal(
-    registry: Registry, docker_client: docker.DockerClient, tmp_path: Path, image: str
-):
-    bases = [registry.add(noise(), layer({"a": b"a"})) for _ in "12"]
-    for base in bases:
-        write(tmp_path, f"ARG BASE={base}", "FROM ${BASE}", "COPY Dockerfile /")
-        arguments = ["build", str(tmp_path), "--tag", image]
-        with contextlib.suppress(docker.errors.ImageNotFound):
-            docker_client.images.remove(image)  # of the other base; without it nobody would
-        if base == bases[0]:
-            built = run(*arguments)
-            assert built.returncode == 0, built.stderr
-            lines = built.stderr.splitlines()
-            assert lines[1] == f"Pulling {base}…"
-            assert re.match(rf"Pulled {re.escape(base)} \(2 layers, [\d.]+ KiB\) in ", lines[2])
-            assert "\x1b" not in built.stderr
-        else:
-            status, shown = on_a_terminal(arguments)
-            assert status == 0
-            assert f"Pulling {base}" in shown
-            assert "of 2 layers" in shown
-            assert "━" in shown
-            assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
-            assert f"Pulled {base} (2 layers, " in shown
-
-
-@pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
-def test_ctrl_c_in_a_pull_is_one_line_and_nothing_is_left(
-    registry: Registry,
-    docker_client: docker.DockerClient,
-    tmp_path: Path,
-    image: str,
-    terminal: bool,
-):
-    base = registry.add(noise())
-    write(tmp_path, f"ARG BASE={base}", "FROM ${BASE}")
-    registry.open.clear()
-
-    def interrupt(command: subprocess.Popen[Any]) -> None:
-        assert registry.stalled.wait(30)
-        command.send_signal(signal.SIGINT)
-
-    arguments = ["build", str(tmp_path), "--tag", image]
-    if terminal:
-        status, shown = on_a_terminal(arguments, interrupt)
-        shown = shown.replace("\r\n", "\n")
-    else:
-        command = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
-        interrupt(command)
-        _, shown = command.communicate(timeout=60)
-        status = command.returncode
-    assert status == 130
-    assert shown.endswith(f"Interrupted: {base} was not pulled.\n")
-    assert "Traceback" not in shown
-    # The engine does not go on by itself, not even when the registry does: what is asked for after
-    # that comes first.
-    registry.open.set()
-    docker_client.images.pull(registry.add(noise()))
-    assert not is_there(docker_client, base)
-    assert not is_there(docker_client, image)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from container_provisioner.diagnosis.engine import _confinement
-from container_provisioner.engine.base import EngineInfo
+from container_provisioner.diagnosis.image import _user
+from container_provisioner.engine.base import EngineInfo, ImageInfo
 
 from .command_line import command
-from .conftest import IMAGE, IPYKERNEL, PLAIN_IMAGE, WriteKernelspec
+from .conftest import IMAGE, IPYKERNEL, PLAIN_IMAGE, ROOT_IMAGE, WriteKernelspec
 from .ends import left_below
 from .listed_kernels import Kernels, kernels_fixture  # noqa: F401 - a fixture
 
@@ -62,6 +63,7 @@ def test_a_kernelspec_of_an_image_and_each_step_out_of_the_sandbox(kernelspec: W
     assert policy in terminal.stdout
     assert all(finding["cure"] for finding in found if finding["outcome"] == "note")
     assert f", in {IMAGE}\n" in terminal.stdout
+    assert "✓ image: its user is 12345; 'install' finds python3 in it\n" in terminal.stdout
 
 
 @pytest.mark.docker
@@ -81,8 +83,37 @@ def test_what_does_not_work_is_one_line_and_exit_code_1(
 ):
     code, found = examine(kernelspec(**stanza))
     assert code == 1
-    assert list(worse(found)) == [subject]
-    assert words in worse(found)[subject]
+    problems = {each["subject"]: each["says"] for each in found if each["outcome"] == "problem"}
+    assert list(problems) == [subject]
+    assert set(worse(found)) <= {subject, "image"}
+    assert words in problems[subject]
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    ("image", "code", "notes"),
+    [
+        (ROOT_IMAGE, 0, ["its user is root"]),
+        (
+            PLAIN_IMAGE,
+            1,
+            [
+                "it names no user, which is root",
+                "neither Jupyter in it nor 'install' finds a kernel",
+            ],
+        ),
+    ],
+    ids=["root", "plain"],
+)
+def test_what_an_image_does_not_fulfil(
+    kernelspec: WriteKernelspec, image: str, code: int, notes: list[str]
+):
+    """Its kernel may run all the same; and what a kernel's last words do not say is said."""
+    ended, found = examine(kernelspec(image=image))
+    said = [finding for finding in found if finding["subject"] == "image"]
+    assert ended == code
+    assert [finding["says"] for finding in said] == notes
+    assert all(finding["outcome"] == "note" and finding["cure"] for finding in said)
 
 
 @pytest.mark.docker
@@ -136,6 +167,20 @@ def test_limits_that_an_engine_does_not_enforce():
         ("seccomp", "the engine does not filter system calls"),
         ("limits", "a kernel may use swap beyond its memory_limit"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("user", "notes"),
+    [
+        ("1000", []),
+        ("1000:100", []),
+        ("0:100", ["its user is root"]),
+        ("jovyan", ["its user is a name, jovyan, which means what its /etc/passwd says"]),
+        ("1000:users", ["its user is a name, 1000:users, which means what its /etc/passwd says"]),
+    ],
+)
+def test_the_user_of_an_image(user: str, notes: list[str]):
+    assert [finding.says for finding in _user(ImageInfo(id="x", user=user))] == notes
 
 
 @pytest.mark.docker

@@ -52,6 +52,20 @@ def test_an_engine_that_is_silent(
     assert f"{url} (it took the call and gave no answer within 0.5 s)" in error
 
 
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("ls", "'ps' lists kernels, 'jupyter kernelspec list' kernelspecs."),
+        ("rm", "'kill' ends and removes kernels, 'jupyter kernelspec remove' kernelspecs."),
+        ("exec", "'attach --run CODE' runs code in a kernel."),
+    ],
+)
+def test_a_command_of_docker_or_kernelspec(word: str, says: str) -> None:
+    done = command(word, "x")
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == f"Error: No such command {word!r}. {says}"
+
+
 def test_where_to_look_and_how_much_to_say_can_follow_the_subcommand(
     runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -269,6 +269,17 @@ def test_a_kernelspec_that_jupyter_will_not_take_is_no_silent_success(
     assert f"Jupyter takes the kernelspec python3-container in {prefix}" in hidden.stderr
 
 
+@pytest.mark.docker
+def test_a_shell_completes_images(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    known = ShellComplete(group, {}, "jupyter-container-kernel", "")
+    for words in (["install"], ["build", "--base"]):
+        found = known.get_completions(words, STACKS_IMAGE[:-3])
+        assert STACKS_IMAGE in [item.value for item in found]
+        assert all(item.value.startswith(STACKS_IMAGE[:-3]) for item in found)
+    monkeypatch.setenv("CONTAINER_PROVISIONER_ENGINE_URL", f"unix://{runtime_dir}/none.sock")
+    assert known.get_completions(["install"], "") == []
+
+
 def test_a_shell_completes_kernelspecs_and_settings(prefix: Path, kernelspec: WriteKernelspec):
     kernelspec("contained")
     words = {"COMP_WORDS": "jupyter-container-kernel install --from con", "COMP_CWORD": "3"}

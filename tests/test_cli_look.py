@@ -225,7 +225,8 @@ def test_a_log_goes_to_the_streams_that_it_came_from(kernels: Kernels) -> None:
     kernels.fake.named(kernels.add("said", argv=("sh", "-c", script))).ended.wait(10)
     done = command("logs", "said")
     assert (done.code, done.stdout, done.stderr) == (0, "one\ntwo\n", "bad\n")
-    assert command("logs", "said", "-n", "1").stdout == "two\n"
+    for last in ("-n", "--tail"):
+        assert command("logs", "said", last, "1").stdout == "two\n"
     assert command("logs", "said", "-f").stdout == "one\ntwo\n"  # it can say no more
     pieces = [json.loads(line) for line in command("logs", "said", "--json").lines]
     assert pieces == [

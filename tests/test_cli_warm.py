@@ -43,7 +43,7 @@ def test_help_says_what_there_is() -> None:
     assert "warm" in top.stdout
     of_warm = run("warm", "--help")
     assert of_warm.returncode == 0
-    for word in ("KERNEL", "--size", "--folder", "--max-age"):
+    for word in ("KERNEL", "--size", "--folder", "--max-age", "--json"):
         assert word in of_warm.stdout
     assert (top.stderr, of_warm.stderr) == ("", "")
 
@@ -168,14 +168,16 @@ def test_it_keeps_a_pool_until_it_is_told_to_end(
 ) -> None:
     """The kernelspec does not ask; another process's kernel is warm all the same."""
     kernelspec()
-    keeper = start_keeper("contained", "--size", "2")
-    keeper.full("contained: 2 of 2 warm")
+    as_json = ["--json"] if signum == signal.SIGTERM else []
+    says = '{"kernelspec": "contained", "warm": 2}' if as_json else "contained: 2 of 2 warm"
+    keeper = start_keeper("contained", "--size", "2", *as_json)
+    keeper.full(says)
     assert len(our_containers()) == 2
     owner = start_owner()
     kernel = container_of(docker_client, owner.kernel_id)
     assert labels.WARM in kernel.labels
     eventually(lambda: len(keeper.lines) == 2, "it to be full again")
-    assert keeper.lines == ["contained: 2 of 2 warm"] * 2
+    assert keeper.lines == [says] * 2
     assert keeper.end(signum) == (0, "")
     assert our_containers() == [kernel.name]  # claimed: not the keeper's any more
     owner.end()

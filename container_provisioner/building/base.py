@@ -26,21 +26,22 @@ Pull = Callable[[str], Awaitable[None]]
 async def ensure_base(
     engine: Engine, recipe: Recipe, base: str, *, pull: Pull, notice: Notice
 ) -> str:
-    """The name of the base to build on, which the engine has now.
+    """The name of the base to build on, which the engine has now: by its digest, if a registry
+    serves it. Whatever else gets its tag meanwhile, the image is of this one.
 
     `base` is what the user chose: nothing else is taken then. Empty: the recipe's own, for which
     Debian's Python can stand in. `notice` is told what the user did not ask for. Raises
     `BuildFailed`, with each way that was tried.
     """
     wanted = base or recipe.base
-    if await _is_there(engine, wanted):
-        return wanted
+    if (there := await _pinned(engine, wanted)) is not None:
+        return there
     try:
         await pull(wanted)
     except PullFailed as exc:
         tried = [f"{wanted} is not on the engine and could not be pulled ({exc.explanation})"]
     else:
-        return wanted
+        return await _pinned(engine, wanted) or wanted
     if recipe.debian_will_do and not base:
         notice(f"{wanted} could not be pulled; {DEBIAN_IMAGE} stands in for it.")
         try:
@@ -70,16 +71,29 @@ def base_advice(failure: BuildFailed) -> str:
     )
 
 
-async def _is_there(engine: Engine, image: str) -> bool:
+async def _pinned(engine: Engine, image: str) -> str | None:
+    """The image by its digest in the registry that its name means; its name, where there is none.
+    None: the engine does not have it."""
     try:
-        await engine.inspect_image(image)
+        found = await engine.inspect_image(image)
     except ImageMissing:
-        return False
-    return True
+        return None
+    repository = _repository(image)
+    if repository.startswith("localhost/"):  # Podman's name for what was built here
+        return image
+    return next((name for name in found.digests if _repository(name) == repository), image)
+
+
+def _repository(image: str) -> str:
+    """Of ``python:3.13``, ``docker.io/library/python@sha256:…``: ``python``, as Docker says it."""
+    name = image.partition("@")[0]
+    folder, slash, last = name.rpartition("/")
+    name = f"{folder}{slash}{last.partition(':')[0]}"
+    return name.removeprefix("docker.io/").removeprefix("library/")
 
 
 async def _ensure_debian(engine: Engine, notice: Notice) -> None:
-    if await _is_there(engine, DEBIAN_IMAGE):
+    if await _pinned(engine, DEBIAN_IMAGE) is not None:
         return
     with tempfile.TemporaryDirectory(prefix="debian-") as scratch:
         tarball = Path(scratch, "root.tar")

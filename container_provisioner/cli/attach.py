@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -13,12 +15,22 @@ from ..errors import ConfigurationError, ContainerProvisionerError, KernelDied
 from .asking import run, the_engine
 from .control import check_ours, connection_info, send_signal
 from .kernels import ListedKernel, complete_kernel, find_kernel, list_kernels
+from .output import json_option
+
+# Of a message, what a notebook would keep of it.
+_OUTPUTS = {
+    "stream": ("name", "text"),
+    "display_data": ("data", "metadata"),
+    "execute_result": ("data", "metadata", "execution_count"),
+    "error": ("ename", "evalue", "traceback"),
+}
 
 
 @click.command()
 @click.argument("kernel", shell_complete=complete_kernel)
 @click.option("--run", "code", metavar="CODE", help="Run this and end, instead of a console.")
-def attach(kernel: str, code: str | None) -> None:
+@json_option
+def attach(kernel: str, code: str | None, as_json: bool) -> None:
     """Open a console on a running kernel. Needs jupyter_console.
 
     Whoever has the kernel keeps it: this is a second front end. Ctrl-C interrupts what was entered
@@ -26,13 +38,15 @@ def attach(kernel: str, code: str | None) -> None:
 
     With --run, and with code on standard input that is no terminal, the code is run once, when the
     kernel has nothing else to do. What it prints is printed; the exit code is 1 when it ends in an
-    error.
+    error. With --json, each output is one line, with the fields that it would have in a notebook.
     """
     if code is None and not sys.stdin.isatty():
         code = sys.stdin.read()
+    if as_json and code is None:
+        raise click.UsageError("--json needs code: --run CODE, or code on standard input.")
     found, info = run(_find(kernel))
     if code is not None:
-        _run_code(found, info, code)
+        _run_code(found, info, code, _show_json if as_json else _show)
         return
     try:
         from .console import open_console
@@ -63,7 +77,9 @@ def interrupt(kernel: ListedKernel) -> None:
     run(send())
 
 
-def _run_code(kernel: ListedKernel, info: Any, code: str) -> None:
+def _run_code(
+    kernel: ListedKernel, info: Any, code: str, print_message: Callable[[dict[str, Any]], None]
+) -> None:
     client = BlockingKernelClient()
     client.load_connection_info(info)
     client.start_channels()
@@ -72,7 +88,7 @@ def _run_code(kernel: ListedKernel, info: Any, code: str) -> None:
     def show(message: dict[str, Any]) -> None:
         nonlocal begun
         begun = True
-        _show(message)
+        print_message(message)
 
     try:
         client.wait_for_ready()
@@ -98,3 +114,11 @@ def _show(message: dict[str, Any]) -> None:
         click.echo(content["data"].get("text/plain", ""))
     elif kind == "error":
         click.echo("\n".join(content["traceback"]), err=True)
+
+
+def _show_json(message: dict[str, Any]) -> None:
+    """As it would stand in a notebook, a line each."""
+    kind, content = message["msg_type"], message["content"]
+    if kind in _OUTPUTS:
+        fields = {name: content[name] for name in _OUTPUTS[kind] if name in content}
+        click.echo(json.dumps({"output_type": kind, **fields}))

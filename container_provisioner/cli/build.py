@@ -28,6 +28,7 @@ from ..config import ContainerSettings
 from ..errors import BuildFailed
 from ..exits import format_size
 from .asking import run, the_engine
+from .completion import complete_image
 from .install import facts, install_image, tell
 from .output import json_option, print_json
 from .progress import building, notice, present
@@ -43,6 +44,7 @@ def _complete(
 @click.command()
 @click.argument("what", metavar="[DIR|NAME]", default=".", shell_complete=_complete)
 @click.option(
+    "-t",
     "--tag",
     metavar="IMAGE",
     help="The image's name. Default: container-provisioner/NAME, or DIR's name and '-kernel'.",
@@ -51,6 +53,7 @@ def _complete(
     "--base",
     metavar="IMAGE",
     default="",
+    shell_complete=complete_image,
     help="What it is built upon. Default: what 'ARG BASE=' of its Dockerfile says.",
 )
 @click.option(
@@ -88,8 +91,9 @@ def build(
     './python' is a folder, 'python' the image.
 
     The base is taken from the engine, else pulled, else made of Debian's packages where that is
-    possible. The proxies and certificate authorities that this shell's variables name are used to
-    download, and are not in the image.
+    possible. What --base brings the same one back is said at the end, if a registry serves it. The
+    proxies and certificate authorities that this shell's variables name are used to download, and
+    are not in the image.
     """
     recipe = _recipe(what)
     pairs = _pairs(arguments)
@@ -105,6 +109,8 @@ def build(
     result = run(_build(recipe, base, pairs, network, no_cache))
     if not as_json:
         click.echo(f"Built {recipe.image} ({result['id'][7:19]}, {format_size(result['size'])})")
+        if "@" in result["base"]:
+            notice(f"'--base {result['base']}' builds it upon the same base again.")
     if installs:
         done = install_image(recipe.image, may_ask=not as_json)
         result["installed"] = [facts(each) for each in done]

@@ -31,6 +31,18 @@ from .warm import warm
 
 _log = logging.getLogger(__name__)
 
+_LISTS = "'ps' lists kernels, 'jupyter kernelspec list' kernelspecs."
+_REMOVES = "'kill' ends and removes kernels, 'jupyter kernelspec remove' kernelspecs."
+
+# What is typed by who knows docker and 'jupyter kernelspec', and what does it here.
+_ELSEWHERE = {
+    **dict.fromkeys(("list", "ls"), _LISTS),
+    **dict.fromkeys(("remove", "rm", "uninstall"), _REMOVES),
+    "stop": "'kill' ends kernels.",
+    "exec": "'attach --run CODE' runs code in a kernel.",
+    "top": "'stats' shows what kernels use.",
+}
+
 
 def _say_more(ctx: click.Context, param: click.Parameter, debug: bool) -> None:
     if debug:
@@ -99,6 +111,13 @@ class Sections(click.Group):
             if sys.stderr.isatty() and not has_said_that_it_ends():
                 click.echo(err=True)
             raise click.Abort from None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not ctx.resilient_parsing and args[0] in _ELSEWHERE:
+            raise click.UsageError(f"No such command {args[0]!r}. {_ELSEWHERE[args[0]]}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, commands in self._sections.items():

@@ -32,7 +32,7 @@ from ..kernelspecs import (
 from ..kernelspecs import install as install_drafts
 from ..policy import Settings
 from .asking import given_engine, run, swarm_is_meant, the_engine, use_engine
-from .completion import complete_kernelspec
+from .completion import complete_image, complete_kernelspec
 from .offered import choose, show
 from .output import json_option, print_json
 from .progress import notice, present, say_that_it_ends
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 @click.command()
-@click.argument("image", required=False)
+@click.argument("image", required=False, shell_complete=complete_image)
 @click.option(
     "--kernel",
     "names",

@@ -26,6 +26,8 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\
 @click.option(
     "-n",
     "--lines",
+    "--tail",
+    "lines",
     type=click.IntRange(min=0),
     metavar="N",
     help="Only the last N lines. Default: all that the engine has kept.",

@@ -82,7 +82,8 @@ def pulling(image: str) -> Iterator[PullProgress]:
         yield shown.while_shown(show)
     if shown.has_begun:
         totals = counter.totals
-        parts = [f"{totals.layers} layers"] if totals.layers else []
+        layers = "1 layer" if totals.layers == 1 else f"{totals.layers} layers"
+        parts = [layers] if totals.layers else []
         parts += [format_size(totals.total)] if totals.total else []
         what = f" ({', '.join(parts)})" if parts else ""
         notice(f"Pulled {image}{what} in {shown.seconds:.0f} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import signal
 import sys
@@ -19,6 +20,7 @@ from ..store import own_lease
 from ..templates import provisioner_of, template
 from ..warm import WarmPool
 from .completion import complete_kernelspec
+from .output import json_option
 from .progress import present
 
 
@@ -47,17 +49,18 @@ from .progress import present
     metavar="SECONDS",
     help="When a container that waits is replaced.",
 )
-def warm(kernel: str, size: int, folder: Path, max_age: float) -> None:
+@json_option
+def warm(kernel: str, size: int, folder: Path, max_age: float, as_json: bool) -> None:
     """Keep containers with kernels of KERNELSPEC that wait, until Ctrl-C.
 
     A kernel that is started while one waits takes it, in a tenth of the time. Says "KERNELSPEC: N
-    of N warm" when all are there. Ctrl-C and SIGTERM are the way to end, and the exit code is then
-    0; nothing is left waiting.
+    of N warm" each time that all are there; with --json, {"kernelspec": "KERNELSPEC", "warm": N}.
+    Ctrl-C and SIGTERM are the way to end, and the exit code is then 0; nothing is left waiting.
     """
-    asyncio.run(_keep(kernel, size, folder.absolute(), max_age))
+    asyncio.run(_keep(kernel, size, folder.absolute(), max_age, as_json=as_json))
 
 
-async def _keep(kernel: str, size: int, folder: Path, max_age: float) -> None:
+async def _keep(kernel: str, size: int, folder: Path, max_age: float, *, as_json: bool) -> None:
     manager = AsyncKernelManager(kernel_name=kernel)
     provisioner = provisioner_of(manager)
     if provisioner is None:
@@ -75,7 +78,8 @@ async def _keep(kernel: str, size: int, folder: Path, max_age: float) -> None:
     ended: asyncio.Future[None] = loop.create_future()
 
     def is_full(name: str, number: int) -> None:
-        click.echo(f"{name}: {number} of {number} warm")
+        as_object = json.dumps({"kernelspec": name, "warm": number})
+        click.echo(as_object if as_json else f"{name}: {number} of {number} warm")
         full.append(number)
 
     def failed(exc: ContainerProvisionerError) -> bool:

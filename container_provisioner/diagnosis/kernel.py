@@ -16,6 +16,7 @@ from ..policy import INTERNAL, Settings
 from ..store import runtime_folder
 from ..topology import SWARM, OwnContainer, topology_of
 from .finding import Finding
+from .image import examine_image
 
 # Code that writes two files, by the language that a kernelspec names.
 _WRITES = {
@@ -80,6 +81,9 @@ async def examine_kernel(
                 yield finding
     except ContainerProvisionerError as exc:
         yield Finding(subject="kernel", outcome="problem", says=str(exc))
+    if settings.image:
+        for finding in await examine_image(settings):
+            yield finding
 
 
 def _elsewhere(engine_url: str, own: OwnContainer | None) -> str:
