@@ -47,6 +47,8 @@ class ExitStatus:
 
 def format_size(size: int) -> str:
     """Bytes as people write them: 2147483648 is ``2 GiB``."""
+    if size == 1:
+        return "1 byte"
     value = float(size)
     for unit in ("bytes", "KiB", "MiB"):
         if round(value, 1) < 1024:

@@ -167,6 +167,7 @@ def test_log_tail_is_printable_short_and_one_line(log: str, lines: int, limit: i
     [
         (0, "0 bytes"),
         (1023, "1023 bytes"),
+        (1, "1 byte"),
         (1024, "1 KiB"),
         (64 * 1024**2, "64 MiB"),
         (1536 * 1024**2, "1.5 GiB"),

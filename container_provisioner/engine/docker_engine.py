@@ -308,9 +308,9 @@ class DockerEngine(DockerNetworks, DockerVolumes):
 
     def pull(self, image: str, progress: Progress) -> None:
         repository, tag = parse_repository_tag(image)
-        client = self._client
+        client, doing = self._client, f"Pulling {image}"
         try:
-            with engine_errors(doing=f"Pulling {image}", image=image):
+            with engine_errors(doing=doing, image=image):
                 for step in client.pull(repository, tag=tag or "latest", stream=True, decode=True):
                     if "error" in step:
                         raise PullFailed(image, str(step["error"]).strip())
@@ -320,7 +320,7 @@ class DockerEngine(DockerNetworks, DockerVolumes):
         except (EngineError, ConfigurationError) as exc:
             if isinstance(exc, PullFailed):
                 raise
-            raise PullFailed(image, str(exc)) from exc
+            raise PullFailed(image, str(exc).removeprefix(f"{doing}: ")) from exc
 
     def build(self, request: BuildRequest) -> DockerBuild:
         return DockerBuild(self._connect, request)
