@@ -136,3 +136,6 @@ class RunningKernel:
     endpoint: Endpoint
     started_at: str  # as the engine has it
     started_in: float = 0.0  # seconds; 0 when it was adopted
+    # The content of its kernel_info_reply; None while nobody has asked, or when it was too busy, or
+    # paused, to answer.
+    kernel_info: Mapping[str, Any] | None = None

@@ -11,7 +11,6 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,11 +28,10 @@ from .store import KernelDirectory, RecordStore, lease_facts, lease_is_held, own
 
 @dataclass(frozen=True, kw_only=True)
 class Adopted:
-    """A kernel taken over. `kernel_info` is None when it was too busy, or paused, to answer."""
+    """A kernel taken over."""
 
     kernel: RunningKernel
     connection_info: dict[str, Any]
-    kernel_info: Mapping[str, Any] | None
     is_busy: bool = False
     notice: str = ""  # what the user has to know
 
@@ -161,10 +159,13 @@ async def _take_over(claim: _Claim, engine: Engine, log: logging.Logger) -> Adop
     facts.directory.close_sockets()
     return Adopted(
         kernel=RunningKernel(
-            container=container, facts=facts, endpoint=endpoint, started_at=found.started_at
+            container=container,
+            facts=facts,
+            endpoint=endpoint,
+            started_at=found.started_at,
+            kernel_info=kernel_info,
         ),
         connection_info=connection_info,
-        kernel_info=kernel_info,
         is_busy=is_busy,
         notice=notice,
     )

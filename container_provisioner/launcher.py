@@ -98,6 +98,7 @@ async def launch(
         endpoint=endpoint,
         started_at=info.started_at,
         started_in=started_in,
+        kernel_info=claimed.kernel_info if claimed is not None else None,
     )
 
 

@@ -56,7 +56,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.connection_info = KernelConnectionInfo()  # the base class has one for all instances
-        self.kernel_info: dict[str, Any] | None = None  # of an adopted kernel, as it answered
+        self.kernel_info: dict[str, Any] | None = None  # of an adopted or a warm kernel
         self.was_busy = False  # when it was adopted
         self._notice = ""  # what there is to know of a kernel that was adopted
         self._started_at = ""
@@ -243,7 +243,6 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
                 "A kernel with this id runs already, and another manager of this process has it."
             )
         adopted = await adopt(self.kernel_id, engine, self._ownership.records, self.log)
-        self.kernel_info = dict(adopted.kernel_info) if adopted.kernel_info is not None else None
         self.was_busy = adopted.is_busy
         self.connection_info = cast(KernelConnectionInfo, adopted.connection_info)
         reporter.know(start="adopted")
@@ -263,6 +262,7 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
     async def _take(self, running: RunningKernel, reporter: Reporter) -> None:
         self._container, self.facts = running.container, running.facts
         self._started_at, self._started_in = running.started_at, running.started_in
+        self.kernel_info = dict(running.kernel_info) if running.kernel_info is not None else None
         self.cwd, self.ip = running.facts.cwd, running.endpoint.ip
         self._endpoint = running.endpoint
         self.connection_info = cast(

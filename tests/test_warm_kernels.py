@@ -108,6 +108,14 @@ async def test_a_restart_in_place_leaves_alone_what_waits(
     assert pool.waiting == waiting
 
 
+async def test_nobody_has_to_ask_what_it_is(warm_pool: OpenPool):
+    pool = await warm_pool()
+    kernel = await pool.start()
+    reply = await kernel.client.kernel_info(reply=True, timeout=20)
+    told = kernel.manager.provisioner.kernel_info
+    assert {**told, "banner": ""} == {**reply["content"], "banner": ""}  # it has a tip by chance
+
+
 async def test_the_first_front_end_is_not_kept_waiting_for_room(warm_pool: OpenPool):
     """For a process with threads Linux takes 10 ms to make room for more than 64 open files."""
     pool = await warm_pool()

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from typing import Any
 
-from jupyter_client.session import DELIM
-
 from ..guard import GuardUnavailable, Missed, ask_guard, take_missed
-from .welcome import WelcomingConnection
+from .welcome import WelcomingConnection, header
 
 CONFIRM_SECONDS = 3.0  # for the kernel to show that it sends to this front end too
 
@@ -99,7 +96,7 @@ class ReplayingConnection(WelcomingConnection):
     def _notice(self, missed: Missed) -> list[bytes]:
         """Where the gap is, in the output of the cell that has it."""
         parent = next(
-            (_header(frames, 1) for channel, frames in missed.messages if channel == "iopub"), {}
+            (header(frames, 1) for channel, frames in missed.messages if channel == "iopub"), {}
         )
         text = f"[{missed.dropped} messages from before this were dropped: no server was there]\n"
         message = self.session.msg("stream", {"name": "stderr", "text": text}, parent=parent)
@@ -110,7 +107,7 @@ class ReplayingConnection(WelcomingConnection):
         if channel == "iopub" and self._asked:
             frames = [bytes(part) for part in outgoing_msg]
             # JupyterLab would show the kernel as idle, whatever else it does.
-            if _header(frames, 1).get("msg_id") in self._asked:
+            if header(frames, 1).get("msg_id") in self._asked:
                 return
             if _message_id(frames) in self._replayed:
                 return  # it reached the recorder and us
@@ -119,14 +116,5 @@ class ReplayingConnection(WelcomingConnection):
         super().handle_outgoing_message(stream, outgoing_msg)
 
 
-def _header(frames: list[bytes], which: int = 0) -> dict[str, Any]:
-    """The header; the parent's with 1."""
-    try:
-        header = json.loads(frames[frames.index(DELIM) + 2 + which])
-    except (ValueError, IndexError):
-        return {}
-    return header if isinstance(header, dict) else {}
-
-
 def _message_id(frames: list[bytes]) -> str:
-    return str(_header(frames).get("msg_id", ""))
+    return str(header(frames).get("msg_id", ""))

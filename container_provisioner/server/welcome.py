@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
+from jupyter_client.session import DELIM
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 
 from ..provisioner import ContainerProvisioner
@@ -20,15 +23,33 @@ class WelcomingConnection(ZMQChannelsWebsocketConnection):
 
     jupyter_server nudges a kernel that may not listen yet: it asks on two channels at once, which a
     kernel with one interpreter for both answers late, and looks every 50 ms whether it has heard of
-    the kernel itself. One in a container listens when its start ends, and `prepare` has had an
-    answer from it. One question, which it answers on iopub too, tells the rest.
+    the kernel itself. One in a container listens when its start ends. One question, which it
+    answers on iopub too, tells the rest.
     """
+
+    _early: Sequence[list[bytes]] = ()
+
+    def request_kernel_info(self) -> Any:
+        """Nobody has to ask a kernel that has told it already, when it was claimed."""
+        known = getattr(self.kernel_manager.provisioner, "kernel_info", None)
+        if known and not hasattr(self.kernel_manager, "_kernel_info_future"):
+            self.kernel_manager._kernel_info_future = told = Future[Any]()
+            told.set_result(known)
+        return super().request_kernel_info()  # type: ignore[no-untyped-call]
 
     def connect(self) -> asyncio.Future[None] | None:  # type: ignore[override]
         # A kernel answers in several small messages. Without this each of them waits for a front
         # end to acknowledge the one before, which the other side's system puts off for 40 ms.
         self.websocket_handler.set_nodelay(True)
-        return super().connect()
+        connected = super().connect()
+        if connected is not None:  # after what was kept for a page that was away
+            connected.add_done_callback(lambda _: self._pass_on_early())
+        return connected
+
+    def _pass_on_early(self) -> None:
+        early, self._early = self._early, []
+        for frames in early:
+            self.handle_outgoing_message(self.channels["iopub"], frames)
 
     def nudge(self) -> asyncio.Future[None]:
         # A busy kernel would answer late; jupyter_server asks it nothing.
@@ -39,18 +60,23 @@ class WelcomingConnection(ZMQChannelsWebsocketConnection):
 
     async def _open(self) -> None:
         ports = list(self.kernel_manager.ports)
+        question = self.session.msg("kernel_info_request")
         shell = self.kernel_manager.connect_shell()  # not the front end's: the answer is not its
         try:
             arrived = await self.until_subscribed(
-                lambda: self.session.send(shell, "kernel_info_request"), OPEN_SECONDS
+                lambda: self.session.send(shell, question), OPEN_SECONDS
             )
         finally:
             shell.close()
-        # The server's own subscription is the older one: it has heard the same by now, or before.
-        is_known = getattr(self.kernel_manager, "execution_state", "") != "starting"
+        asked = question["header"]["msg_id"]
+        self._early = [frames for frames in arrived if header(frames, 1).get("msg_id") != asked]
+        if arrived:
+            # As the server says itself of what it hears, a moment later: its subscription is older.
+            if getattr(self.kernel_manager, "execution_state", "") == "starting":
+                self.kernel_manager.execution_state = "idle"
+            return
         # As jupyter_server: what was connected before a restart at new ports hears nothing.
-        is_lost = self.channels["iopub"].closed() or ports != list(self.kernel_manager.ports)
-        if not (arrived and is_known) and not is_lost:
+        if not self.channels["iopub"].closed() and ports == list(self.kernel_manager.ports):
             await super().nudge()
 
     async def until_subscribed(self, ask: Callable[[], Any], seconds: float) -> list[list[bytes]]:
@@ -76,3 +102,12 @@ class WelcomingConnection(ZMQChannelsWebsocketConnection):
             if not iopub.closed():
                 iopub.stop_on_recv()
         return early
+
+
+def header(frames: list[bytes], which: int = 0) -> dict[str, Any]:
+    """The header; the parent's with 1."""
+    try:
+        found = json.loads(frames[frames.index(DELIM) + 2 + which])
+    except (ValueError, IndexError):
+        return {}
+    return found if isinstance(found, dict) else {}

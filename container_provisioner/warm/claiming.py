@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .. import labels
 from ..connection import to_json
@@ -42,6 +44,7 @@ class Claimed:
 
     container: KernelContainer
     info: ContainerInfo
+    kernel_info: Mapping[str, Any]
 
 
 async def claim(
@@ -107,7 +110,7 @@ async def _claim(
         write_session(prepared)
         prepared.directory.keep_record(prepared.facts(engine, identity).as_label())
         container.watch()
-        await _wake(waiting.sockets / CLAIM_SOCKET)
+        kernel_info = await _wake(waiting.sockets / CLAIM_SOCKET)
         await renamed
     except (FileNotFoundError, ContainerGone) as exc:
         raise WarmContainerLost(f"somebody has removed it ({exc})") from exc
@@ -115,7 +118,7 @@ async def _claim(
         if renamed is not None:
             await asyncio.wait([renamed])
             renamed.cancelled() or renamed.exception()  # one error is told, not two
-    return Claimed(container=container, info=_info(offer, name))
+    return Claimed(container=container, info=_info(offer, name), kernel_info=kernel_info)
 
 
 def _info(offer: Offer, name: str) -> ContainerInfo:
@@ -148,23 +151,29 @@ def renew_session(prepared: Preparation) -> None:
         write_session(prepared)
 
 
-async def _wake(socket: Path) -> None:
-    """Tell the kernel that waits that it is somebody's, and wait until it is."""
+async def _wake(socket: Path) -> dict[str, Any]:
+    """Tell the kernel that waits that it is somebody's, and wait until it is; returns the content
+    of its kernel_info_reply."""
     try:
         answer = await asyncio.wait_for(_answer(socket), ANSWER_SECONDS)
     except (asyncio.TimeoutError, TimeoutError):
         raise WarmContainerLost(f"it does not answer within {ANSWER_SECONDS:g} s") from None
-    except OSError as exc:
+    except (OSError, ValueError) as exc:
         raise WarmContainerLost(f"it does not answer ({exc})") from exc
     if not answer:
         raise WarmContainerLost("it ended instead of answering")
     with contextlib.suppress(OSError):
         socket.unlink()
+    return answer
 
 
-async def _answer(socket: Path) -> bytes:
+async def _answer(socket: Path) -> dict[str, Any]:
     reader, writer = await asyncio.open_unix_connection(str(socket))
     try:
-        return await reader.read(1)
+        line = await reader.readline()  # 64 KiB at most
+        answer = json.loads(line) if line else {}
     finally:
         writer.close()
+    if not isinstance(answer, dict):
+        raise ValueError("what it says is no kernel_info")
+    return answer
