@@ -24,6 +24,7 @@ from report import Measure
 from running import Process, process, run, say
 
 PROCESSES = 8
+LOOK_SECONDS = 1.0  # at whether a kernel that does not answer lives
 TIMEOUT = 300.0  # seconds for anything; more is an error, not a figure
 
 MEASURES = (
@@ -48,15 +49,17 @@ async def one_process(kernel_name: str, before: str, number: int, folder: str) -
         await first.shutdown_kernel(now=True)
         managers.remove(first)
         await _told("ready")
-        for _ in range(number):
+        while len(kernels) < number:
             manager = AsyncKernelManager(kernel_name=kernel_name)
             managers.append(manager)
             begin = perf_counter()
             await manager.start_kernel(cwd=folder)
             client = manager.client()
             client.start_channels(stdin=False, hb=False, control=False)
-            await client.kernel_info(reply=True, timeout=TIMEOUT)
-            kernels.append((manager, client, perf_counter() - begin))
+            if await _answers(manager, client):
+                kernels.append((manager, client, perf_counter() - begin))
+            else:
+                client.stop_channels()
         found = []
         for manager, client, seconds in kernels:
             mine = uuid.uuid4().hex
@@ -72,6 +75,19 @@ async def one_process(kernel_name: str, before: str, number: int, folder: str) -
             client.stop_channels()
         for manager in managers:
             await manager.shutdown_kernel(now=True)
+
+
+async def _answers(manager: AsyncKernelManager, client: Any) -> bool:
+    """False for one that has ended: a local kernel's ports are chosen before it has them, and now
+    and then another process is faster. Another one is started then, and timed."""
+    reply = asyncio.ensure_future(client.kernel_info(reply=True, timeout=TIMEOUT))
+    while not reply.done():
+        await asyncio.wait([reply], timeout=LOOK_SECONDS)
+        if not reply.done() and not await manager.is_alive():
+            reply.cancel()
+            return False
+    await reply
+    return True
 
 
 async def _told(line: str) -> None:
