@@ -257,7 +257,7 @@ def test_without_tar_the_kernels_python_does_it(
     assert (tmp_path / "results" / "more" / "big").stat().st_size == 3_000_000
     (tmp_path / "file").write_text("x")
     done = command("cp", str(tmp_path / "file"), f"{kernel}:renamed")
-    assert (done.code, done.stderr) == (0, "1 file copied, 1 bytes.\n")
+    assert (done.code, done.stderr) == (0, "1 file copied, 1 byte.\n")
     assert inside(owner, "cat ~/renamed; stat -c %u ~/renamed") == f"x{KERNEL_UID}\n"
     assert command("cp", f"{kernel}:no", str(tmp_path)).code == 11
     assert json.loads(command("cp", "--json", f"{kernel}:renamed", str(tmp_path)).stdout)["files"]

@@ -37,7 +37,15 @@ Answer = Callable[[socket.socket], None]
 
 
 def answers(claimant: socket.socket) -> None:
-    claimant.sendall(b"1")
+    claimant.sendall(b'{"status": "ok"}\n')
+
+
+def says_nonsense(claimant: socket.socket) -> None:
+    claimant.sendall(b"1\n")
+
+
+def says_too_much(claimant: socket.socket) -> None:
+    claimant.sendall(b"1" * 2**17)
 
 
 def ends(claimant: socket.socket) -> None:

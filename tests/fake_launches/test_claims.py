@@ -33,6 +33,8 @@ from .standby import (
     ends,
     hangs,
     one_waits,
+    says_nonsense,
+    says_too_much,
     standby_fixture,  # noqa: F401 - a fixture
 )
 from .test_undone import CancelledAt
@@ -131,6 +133,8 @@ Trouble = Callable[[Launches, Standby, Offer], None]
         nobody_listens,
         partial(does_not_answer, how=hangs),
         partial(does_not_answer, how=ends),
+        partial(does_not_answer, how=says_nonsense),
+        partial(does_not_answer, how=says_too_much),
         renaming_finds_it_gone,
     ],
     ids=lambda trouble: getattr(trouble, "__name__", "") or trouble.keywords["how"].__name__,
