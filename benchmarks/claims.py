@@ -81,9 +81,8 @@ async def _answers(manager: AsyncKernelManager, client: Any) -> bool:
     """False for one that has ended: a local kernel's ports are chosen before it has them, and now
     and then another process is faster. Another one is started then, and timed."""
     reply = asyncio.ensure_future(client.kernel_info(reply=True, timeout=TIMEOUT))
-    while not reply.done():
-        await asyncio.wait([reply], timeout=LOOK_SECONDS)
-        if not reply.done() and not await manager.is_alive():
+    while not (await asyncio.wait([reply], timeout=LOOK_SECONDS))[0]:
+        if not await manager.is_alive():
             reply.cancel()
             return False
     await reply

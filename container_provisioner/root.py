@@ -60,10 +60,7 @@ def pinned(image: str, info: ImageInfo) -> str:
 
     One that no registry is known to have is named by its id, which no node can pull.
     """
-    name = image.partition("@")[0]
-    name = name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name
-    same = [digest for digest in info.digests if digest.partition("@")[0] == name]
-    return next(iter((*same, *info.digests)), info.id)
+    return info.digest_of(image) or next(iter(info.digests), info.id)
 
 
 async def prepare_root(

@@ -33,9 +33,9 @@ def connect(family, address):
 """
 
 NETWORK = (
-    f"{CONNECT}import os\n"
+    CONNECT
     + """
-
+import os
 def devices(path, column):
     return sorted({line.split()[column] for line in open(path)})
 

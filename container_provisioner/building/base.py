@@ -78,18 +78,9 @@ async def _pinned(engine: Engine, image: str) -> str | None:
         found = await engine.inspect_image(image)
     except ImageMissing:
         return None
-    repository = _repository(image)
-    if repository.startswith("localhost/"):  # Podman's name for what was built here
+    if image.startswith("localhost/"):  # Podman's name for what was built here
         return image
-    return next((name for name in found.digests if _repository(name) == repository), image)
-
-
-def _repository(image: str) -> str:
-    """Of ``python:3.13``, ``docker.io/library/python@sha256:…``: ``python``, as Docker says it."""
-    name = image.partition("@")[0]
-    folder, slash, last = name.rpartition("/")
-    name = f"{folder}{slash}{last.partition(':')[0]}"
-    return name.removeprefix("docker.io/").removeprefix("library/")
+    return found.digest_of(image) or image
 
 
 async def _ensure_debian(engine: Engine, notice: Notice) -> None:

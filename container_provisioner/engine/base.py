@@ -77,6 +77,19 @@ class ImageInfo:
     user: str = ""  # as its author wrote it: a uid, a name, either with a group; empty is root
     environment: Mapping[str, str] = field(default_factory=dict)
 
+    def digest_of(self, image: str) -> str | None:
+        """Which of its digests is of the registry that the name `image` means."""
+        repository = _repository(image)
+        return next((name for name in self.digests if _repository(name) == repository), None)
+
+
+def _repository(image: str) -> str:
+    """Of ``python:3.13``, ``docker.io/library/python@sha256:…``: ``python``, as Docker says it."""
+    name = image.partition("@")[0]
+    folder, slash, last = name.rpartition("/")
+    name = f"{folder}{slash}{last.partition(':')[0]}"
+    return name.removeprefix("docker.io/").removeprefix("library/")
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkInfo:

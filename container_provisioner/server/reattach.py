@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-from concurrent.futures import Future
 from datetime import datetime, timezone
 from typing import Any
 
@@ -30,6 +29,7 @@ from ..policy import INTERNAL
 from ..provisioner import ContainerProvisioner
 from ..store import RecordStore, lease_is_held
 from . import replay
+from .welcome import answer_beforehand
 
 AT_ONCE = 8  # adoptions under way
 RETRY_SECONDS = 10.0  # between two tries to reach an engine that did not answer at start-up
@@ -160,9 +160,7 @@ class Reattacher:
         kernel.execution_state = "busy" if provisioner.was_busy else "idle"
         if "last_activity" in state:
             kernel.last_activity = datetime.fromtimestamp(state["last_activity"], timezone.utc)
-        # A websocket would ask and wait for the answer, which a busy kernel gives late.
-        kernel._kernel_info_future = Future()
-        kernel._kernel_info_future.set_result(provisioner.kernel_info or {})
+        answer_beforehand(kernel, provisioner.kernel_info or {})  # a busy kernel gives it late
         replay.expect(kernel_id)
 
     async def _state(self, kernel_id: str) -> dict[str, Any]:

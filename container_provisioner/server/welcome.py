@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -33,8 +33,7 @@ class WelcomingConnection(ZMQChannelsWebsocketConnection):
         """Nobody has to ask a kernel that has told it already, when it was claimed."""
         known = getattr(self.kernel_manager.provisioner, "kernel_info", None)
         if known and not hasattr(self.kernel_manager, "_kernel_info_future"):
-            self.kernel_manager._kernel_info_future = told = Future[Any]()
-            told.set_result(known)
+            answer_beforehand(self.kernel_manager, known)
         return super().request_kernel_info()  # type: ignore[no-untyped-call]
 
     def connect(self) -> asyncio.Future[None] | None:  # type: ignore[override]
@@ -102,6 +101,12 @@ class WelcomingConnection(ZMQChannelsWebsocketConnection):
             if not iopub.closed():
                 iopub.stop_on_recv()
         return early
+
+
+def answer_beforehand(manager: Any, kernel_info: Mapping[str, Any]) -> None:
+    """What a websocket would ask the kernel and wait for."""
+    manager._kernel_info_future = told = Future[Any]()
+    told.set_result(kernel_info)
 
 
 def header(frames: list[bytes], which: int = 0) -> dict[str, Any]:

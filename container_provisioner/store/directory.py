@@ -112,8 +112,8 @@ class KernelDirectory:
         with open(descriptor, "wb") as file:
             file.write(content)
             os.fchmod(descriptor, mode)  # the umask may have taken bits away
-            if user is not None and os.getuid() == 0:
-                os.fchown(descriptor, user.uid, user.gid)
+        if user is not None:
+            self._give(new, user)
         new.replace(self.path / name)
 
     def archive(self, user: KernelUser, *names: str, resources: str = "") -> bytes:
