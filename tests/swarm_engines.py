@@ -98,9 +98,15 @@ class Swarm:
             options = {f"com.docker.network.bridge.{name}": "false" for name in _NO_WAY_OUT}
             for client in (here, there):
                 _make_network(client, Name=CONFIG, ConfigOnly=True, Options=options)
-            source = {"Network": CONFIG}
-            name = labels.SWARM_NETWORK
-            _make_network(here, Name=name, Scope="swarm", Driver="bridge", ConfigFrom=source)
+        self.make_network()
+
+    def make_network(self) -> None:
+        """Anew, where there is one."""
+        name, source = labels.SWARM_NETWORK, {"Network": CONFIG}
+        with closed(self.manager) as client:
+            for network in client.networks.list(names=[f"^{name}$"]):
+                network.remove()
+            _make_network(client.api, Name=name, Scope="swarm", Driver="bridge", ConfigFrom=source)
 
     def until_ready(self) -> None:
         with closed(self.manager) as client:

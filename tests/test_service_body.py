@@ -148,6 +148,8 @@ def described(
         (described("failed", code=7, error="task: non-zero exit (7)"), "exited", 7, ""),
         (described("failed", code=137), "exited", 137, "most likely because it ran out of memory"),
         (described("rejected", error="No such image: x"), "exited", 1, "No such image: x on node"),
+        (described("rejected", error="network n1 exists"), "created", 0, "network n1 exists on"),
+        (described("rejected", replicas=0, error="network n1 exists"), "exited", 1, "network n1"),
         (described("failed", "running"), "running", 0, ""),
         (described("running", node="down"), "dead", 1, "its node 'one' was lost"),
         (described("running", node="unknown"), "running", 0, ""),

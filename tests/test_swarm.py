@@ -80,7 +80,8 @@ async def start(swarm: Swarm, start_kernel: StartKernel) -> AsyncIterator[Start]
 
     yield started
     for kernel in kernels:  # by message: a swarm takes its time to kill one
-        await kernel.manager.shutdown_kernel()
+        if kernel.manager.has_kernel:
+            await kernel.manager.shutdown_kernel()
 
 
 async def command_line(engine_url: str, *arguments: str) -> Ended:
@@ -311,6 +312,29 @@ async def test_what_is_left_of_a_removal_is_pruned(start: Start, there: docker.D
     pruned = await prune(engine, logging.getLogger(__name__))
     assert [leftover.name for leftover in pruned.removed] == ["no-kernel"]
     assert left.id not in [item["ID"] for item in there.api.secrets()]
+    assert await kernel.run("1 + 1") == "2"
+
+
+async def test_a_node_that_came_back(swarm: Swarm, start: Start, caplog: pytest.LogCaptureFixture):
+    """It died with a kernel on it, and its engine does not get over that while the swarm's network
+    is the same one: kernels go to others, and what cures it is said."""
+    on_worker = {"placement_constraints": ["node.role==worker"]}
+    lost = await start(**on_worker)
+    with swarm.lost():
+        await end_of(lost)
+        await lost.manager.shutdown_kernel()
+    eventually(lambda: swarm.left_on_nodes() == [], "the kernel's container to go")
+    with pytest.raises(StartTimeout, match=r"exists on node 'worker'\. That node died while"):
+        await start(start_timeout=3.0, **on_worker)
+    caplog.clear()
+    kernels = [await start() for _ in range(2)]  # one each, were there two nodes
+    assert [await node_of(kernel) for kernel in kernels] == ["manager", "manager"]
+    assert "exists on node 'worker'" in caplog.text
+    for kernel in kernels:
+        await kernel.manager.shutdown_kernel()
+    eventually(lambda: swarm.left() == [], "the network to be left")
+    swarm.make_network()
+    kernel = await start(**on_worker)
     assert await kernel.run("1 + 1") == "2"
 
 

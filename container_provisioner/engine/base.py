@@ -43,6 +43,7 @@ class ContainerInfo:
     mounts: tuple[Mount, ...] = ()
     volumes: tuple[Mount, ...] = ()  # where they are on the engine's disk; without: in memory
     node: str = ""  # of a swarm: the hostname of the one that it is on
+    is_refused: bool = False  # by that node, which can run none: another `start` avoids it
 
 
 @dataclass(frozen=True, kw_only=True)

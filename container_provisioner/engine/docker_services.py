@@ -23,7 +23,7 @@ from .base import ContainerInfo, EngineInfo, EventStream, Execution, OutputStrea
 from .docker_engine import DockerEngine
 from .docker_errors import engine_errors
 from .docker_output import open_log
-from .service_answers import Node, Run, node_of, service_info
+from .service_answers import Node, Run, constraints_of, node_of, service_info
 from .service_body import secret_files, secret_reference, service_body
 from .service_events import ServiceEvents
 
@@ -89,13 +89,19 @@ class SwarmEngine(DockerEngine):
                 )
 
     def start(self, container: str) -> None:
-        """Returns when the swarm knows; it then looks for a node, and that may pull the image."""
+        """Returns when the swarm knows; it then looks for a node, and that may pull the image.
+
+        A node that has refused it (`ContainerInfo.is_refused`) is none for it any more."""
         client = self._client
 
         def run(spec: dict[str, Any]) -> bool:
-            if _replicas(spec) and not self._run_of(container).has_ended:
+            last = self._run_of(container)
+            if _replicas(spec) and not last.has_ended:
                 return False
             template = spec["TaskTemplate"]
+            if last.is_refused:
+                constraints = dict.fromkeys([*constraints_of(template), last.elsewhere])
+                template.setdefault("Placement", {})["Constraints"] = list(constraints)
             template["ContainerSpec"]["Secrets"] = [
                 secret_reference(secret["ID"], secret["Spec"]["Name"], _of_labels(secret))
                 for secret in self._secrets(container)

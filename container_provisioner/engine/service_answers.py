@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ Body = Mapping[str, Any]
 # A task's states, in the order it goes through them, from the Docker Engine API, "List tasks".
 _BEFORE = {"new", "allocated", "pending", "assigned", "accepted", "preparing", "ready", "starting"}
 _KILLED = 128 + signal.SIGKILL
+# A node that died while kernels were in a network of the swarm: its bridge driver has that network
+# on disk, the rest of its engine does not, so it can be neither used nor made (Docker 20.10).
+_STALE_NETWORK = re.compile(r"network \S+ exists$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,17 @@ class Run:
     def has_ended(self) -> bool:
         return bool(self.task) and self.status.get("State") not in (*_BEFORE, "running")
 
+    @property
+    def is_refused(self) -> bool:
+        """Its node can run none like it, for a reason that is the node's own."""
+        words = str(self.status.get("Err") or "")
+        return self.status.get("State") == "rejected" and bool(_STALE_NETWORK.match(words))
+
+    @property
+    def elsewhere(self) -> str:
+        """The constraint that keeps the next task off its node."""
+        return f"node.id!={self.task.get('NodeID')}"
+
     def state(self, *, wanted: bool) -> State:
         """`wanted`: the service is to have a task."""
         if not self.task:
@@ -83,7 +98,7 @@ class Run:
         if self.is_lost:
             return "dead"
         if self.has_ended:
-            return "exited"
+            return "created" if wanted and self.is_refused else "exited"
         return "running" if self.status.get("State") == "running" else "created"
 
     @property
@@ -170,4 +185,11 @@ def service_info(service: Body, run: Run) -> ContainerInfo:
             if mount["Type"] == "bind"
         ),
         node=run.node.name if run.node is not None else "",
+        # Until `SwarmEngine.start` has excluded that node.
+        is_refused=run.is_refused and run.elsewhere not in constraints_of(template),
     )
+
+
+def constraints_of(template: Body) -> list[str]:
+    """Of a service's task template: where its tasks may run."""
+    return list((template.get("Placement") or {}).get("Constraints") or ())

@@ -14,7 +14,7 @@ from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebso
 
 from ..provisioner import ContainerProvisioner
 
-OPEN_SECONDS = 0.4  # then jupyter_server does it its own way
+OPEN_SECONDS = 1.0  # then jupyter_server does it its own way
 _ASK_AGAIN_SECONDS = 0.2
 
 
