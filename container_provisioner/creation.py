@@ -42,11 +42,6 @@ from .root import import_host_image
 from .store import own_lease, place_id
 
 IPC_HINT = " A kernel that cannot speak ipc (many that are not Python) needs transport='tcp'."
-_STALE_NETWORK = (
-    "That node died while kernels ran there, and its engine does not get over it; the kernel looks "
-    "for another node. When no kernel runs, remove the network on a manager and make it again, as "
-    "docs/swarm.md says."
-)
 # Of the image of empty directories: 'prune' removes it whenever no container uses it.
 _IMPORTS = 5
 # At whether anybody still wants the kernel, and at the clock. What is waited for wakes us itself.
@@ -158,17 +153,19 @@ async def _placed(
     refusal = ""
     while info is not None and info.state == "created":
         if info.is_refused:
-            refusal = f" {info.error[:1].upper()}{info.error[1:]}. {_STALE_NETWORK}"
-            container.log.warning("Kernel %s:%s", container.identity.kernel_id, refusal)
+            refusal = f" One refused it: {info.error}."
+            container.log.warning(
+                "Kernel %s: %s. It goes to another node.", container.identity.kernel_id, info.error
+            )
             await container.engine.start(container.identity.container_id)
         # It says why when it finds no node. Else a node may be at the image.
         allowed = settings.start_timeout if info.error else settings.pull_timeout
         if time.monotonic() - began > allowed:
             why = info.error or "it may still be at the image, which each node pulls for itself"
             raise StartTimeout(
-                f"No node of the swarm ran the kernel within {allowed:g} s: {why}. Service "
-                f"{info.name}, image {container.identity.image}. It was removed."
-                f"{refusal} 'docker node ls' and 'docker service ps' show what there is."
+                f"No node of the swarm ran the kernel within {allowed:g} s: {why}.{refusal} "
+                f"Service {info.name}, image {container.identity.image}. It was removed. "
+                "'docker node ls' and 'docker service ps' show what there is."
             )
         if not is_wanted():
             raise KernelDied("The kernel was shut down while it started.")

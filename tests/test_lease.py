@@ -222,6 +222,12 @@ def test_leases_are_private_and_what_is_half_made_is_none(runtime_dir: Path) -> 
     assert sorted(lease.path.parent.iterdir()) == sorted([lease.path, new])
 
 
+def test_who_looks_for_leftovers_makes_no_folder(runtime_dir: Path) -> None:
+    """A guard may be at it when somebody removes the folder."""
+    sweep()
+    assert list(runtime_dir.iterdir()) == []
+
+
 def test_a_file_is_held_by_one_process_to_its_end(holder: Hold, runtime_dir: Path) -> None:
     """Of two servers with one root directory, one keeps its sessions in the file."""
     path = runtime_dir / "sessions.lock"

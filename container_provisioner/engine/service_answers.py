@@ -22,6 +22,10 @@ _KILLED = 128 + signal.SIGKILL
 # A node that died while kernels were in a network of the swarm: its bridge driver has that network
 # on disk, the rest of its engine does not, so it can be neither used nor made (Docker 20.10).
 _STALE_NETWORK = re.compile(r"network \S+ exists$")
+_CURE = (
+    ", because it died while kernels were in that network; when no kernel runs, remove the network "
+    "on a manager and make it again (docs/swarm.md)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +128,7 @@ class Run:
         if words.startswith("task: non-zero exit"):
             return ""
         where = f" on node {self.node.name!r}" if self.node is not None else ""
-        return f"{words}{where}" if words else ""
+        return f"{words}{where}{_CURE if self.is_refused else ''}" if words else ""
 
 
 def service_info(service: Body, run: Run) -> ContainerInfo:

@@ -99,7 +99,7 @@ def half_written() -> list[Path]:
     """What writers left in the state folder that were killed before it had its name."""
     found = []
     for pattern in (".place-*", "owners/.*", f"*/{HALF_WRITTEN}*"):
-        for path in state_folder().glob(pattern):
+        for path in (runtime_folder() / FOLDER).glob(pattern):  # not made again, if it is gone
             with contextlib.suppress(OSError):
                 if time.time() - path.lstat().st_mtime > _HALF_DONE_SECONDS:
                     found.append(path)
