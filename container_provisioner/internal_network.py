@@ -38,6 +38,11 @@ def internal_network_name(topology: Topology) -> str:
     return labels.PUBLISHED_NETWORK if topology.is_remote else labels.INTERNAL_NETWORK
 
 
+def internal_network_of(engine: Engine) -> str:
+    """What it is called by that engine, as this process reaches it."""
+    return internal_network_name(topology_of(engine.url, own=engine.own))
+
+
 async def ensure_internal_network(engine: Engine) -> None:
     """Have it. Raises `EngineError` when something else has its name or its bridge, and
     `ConfigurationError` for a swarm that does not have it."""
@@ -81,7 +86,7 @@ async def remove_internal_network(engine: Engine) -> bool:
 
     Raises `EngineError` when the engine does not do it. Quiet about what is not this package's.
     """
-    name = internal_network_name(topology_of(engine.url, own=engine.own))
+    name = internal_network_of(engine)
     found = await engine.networks(name)
     if not any(labels.INTERNAL in network.labels for network in found):
         return False
@@ -93,5 +98,4 @@ async def leave_internal_network(engine: Engine, log: logging.Logger) -> None:
     try:
         await to_the_end(asyncio.ensure_future(remove_internal_network(engine)))
     except EngineError as exc:
-        name = internal_network_name(topology_of(engine.url, own=engine.own))
-        log.warning("Network %s may be left behind: %s", name, exc)
+        log.warning("Network %s may be left behind: %s", internal_network_of(engine), exc)
