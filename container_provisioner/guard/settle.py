@@ -94,7 +94,9 @@ async def _settle_record(
         return
     await remove_launch(engine, identity.container_id, identity.launch_id)
     # Not before: it says where to look when the engine does not answer.
-    records.update(kernel_id, lambda now: None if now and now.get("owner") == owner else now)
+    await asyncio.to_thread(
+        records.update, kernel_id, lambda now: None if now and now.get("owner") == owner else now
+    )
     if (path := RecordStore.connection_file(record)) is not None:
         path.unlink(missing_ok=True)
     if phase != "starting":  # else it says so of a container that has no record yet
@@ -206,7 +208,9 @@ async def _restore_record(
         log.warning("Kernel %s: %s", kernel_id, exc)
         return
     # One of the same owner is of an earlier container.
-    records.update(kernel_id, lambda now: now if now and now.get("owner") != owner else record)
+    await asyncio.to_thread(
+        records.update, kernel_id, lambda now: now if now and now.get("owner") != owner else record
+    )
     done.kept.append(kernel_id)
     log.info("Kernel %s: its lost record was rebuilt from its container.", kernel_id)
 
