@@ -17,6 +17,7 @@ import requests
 from docker.types import CancellableStream
 
 from ..errors import BuildFailed, ContainerGone, EngineError, EngineUnavailable
+from ..exits import ESCAPE_SEQUENCES
 from .answers import pull_step
 from .base import BuildProgress, BuildRequest, BuildStep, PullStep
 from .docker_errors import engine_errors
@@ -40,7 +41,6 @@ _RUNS = re.compile(r" ---> Running in ([0-9a-f]+)")
 _MADE = re.compile(r" ?-+> ([0-9a-f]{10,64})")
 _REMOVED = re.compile(r"Remov(?:ing|ed) intermediate container ([0-9a-f]+)")
 _EXIT = re.compile(r"(?:returned a non-zero code:|while running runtime: exit status) (\d+)")
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours, moves of the cursor
 _LOGIN = re.compile(r"://[^/\s@]+:[^/\s@]+@")  # of a proxy or an index; shown to nobody
 _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
@@ -73,7 +73,7 @@ class _Transcript:
             lines.append(self._rest)
         for line in lines:
             # Of a line that was written over, the last.
-            shown = _LOGIN.sub("://", _ESCAPES.sub("", line)).rstrip().rpartition("\r")[2]
+            shown = _LOGIN.sub("://", ESCAPE_SEQUENCES.sub("", line)).rstrip().rpartition("\r")[2]
             if shown.strip() and (step := self._read_line(shown)) is not None:
                 yield step
 

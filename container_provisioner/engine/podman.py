@@ -27,6 +27,7 @@ from ..errors import (
     RuntimeMissing,
     WorkspaceError,
 )
+from ..exits import KILLED
 from ..spec import ContainerSpec, Tmpfs
 from .base import (
     ENDED,
@@ -56,8 +57,6 @@ _ATTEMPTS = 5
 # What an inspection fails of while the container ends.
 _ENDING = ("no such process", "cannot get cgroup path")
 _ENDING_SECONDS = 0.05
-
-_KILLED = 128 + signal.SIGKILL  # an exit code
 
 # Podman puts memory there when the root filesystem is read-only. Nobody has asked for it.
 _UNASKED = {"/run": "ro,nosuid,nodev,noexec,size=65536,mode=755", "/var/tmp": "ro,size=4096"}
@@ -153,7 +152,7 @@ class PodmanEngine(DockerEngine):
 
     def inspect(self, container: str) -> ContainerInfo:
         found = _settled(lambda: super(PodmanEngine, self).inspect(container))
-        if found.state in ENDED and found.exit_code == _KILLED and not found.oom_killed:
+        if found.state in ENDED and found.exit_code == KILLED and not found.oom_killed:
             # Podman 4.3 looks for its monitor's note in another folder than where that writes it.
             oom_killed = self.is_local and memory_ran_out(found.id)
             found = replace(found, oom_killed=oom_killed)
