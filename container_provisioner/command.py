@@ -39,6 +39,11 @@ def is_python(program: str) -> bool:
     return bool(_PYTHON.fullmatch(os.path.basename(program)))  # noqa: PTH119 - not always a path
 
 
+def python_in(argv: Sequence[str]) -> str:
+    """The interpreter in a kernel's command; empty when it is no Python's."""
+    return next(filter(is_python, argv), "")
+
+
 def container_command(
     formatted: Sequence[str],
     *,
