@@ -51,6 +51,11 @@ def connection_file(info: Mapping[str, Any], endpoint: Endpoint, **facts: str) -
     return json.dumps({**to_json(info), **endpoint.as_fields(), **facts}, indent=2)
 
 
+def is_encrypted(info: Mapping[str, Any]) -> bool:
+    """Whether messages are encrypted, by Curve keys that only the kernel and its clients have."""
+    return "curve_secretkey" in info
+
+
 def to_json(info: Mapping[str, Any]) -> dict[str, Any]:
     """Connection info without bytes: keys become text, as in a connection file."""
     return {

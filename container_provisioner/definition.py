@@ -17,7 +17,7 @@ from .command import (
     SOCKETS_DIR,
     KernelCommand,
 )
-from .connection import connection_file
+from .connection import connection_file, is_encrypted
 from .environment import HOME, INIT, environment_script, split_environment, with_environment_file
 from .errors import ConfigurationError
 from .host_environment import accounts
@@ -118,7 +118,7 @@ def _private_mounts(
         Mount(source=str(directory.path), target=PRIVATE_DIR),
         Mount(source=str(directory.sockets), target=SOCKETS_DIR, read_only=False),
     ]
-    if "curve_secretkey" in request.connection_info:
+    if is_encrypted(request.connection_info):
         # ipykernel writes its connection file anew when there are keys in it. The file may be
         # written, not its directory: the kernel still cannot put a link in its place.
         file = directory.path / CONNECTION_NAME
