@@ -78,7 +78,7 @@ def container_spec(
     ]
     tmpfs = [Tmpfs(target="/tmp", size=TMPFS_SIZE)]
     # The root filesystem of a swarm's service is not there to put a home into, before it runs.
-    if settings.read_only or settings.topology.nodes is not None:
+    if settings.read_only or settings.topology.is_swarm:
         tmpfs.append(Tmpfs(target=HOME, size=TMPFS_SIZE, mode=0o700, uid=user.uid, gid=user.gid))
     return ContainerSpec(
         name="",

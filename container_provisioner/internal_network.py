@@ -33,7 +33,7 @@ _NOT_IN_SWARM = (
 
 def internal_network_name(topology: Topology) -> str:
     """What it is called by an engine on this host, or on another, or by a swarm."""
-    if topology.nodes is not None:
+    if topology.is_swarm:
         return labels.SWARM_NETWORK
     return labels.PUBLISHED_NETWORK if topology.is_remote else labels.INTERNAL_NETWORK
 
@@ -47,7 +47,7 @@ async def ensure_internal_network(engine: Engine) -> None:
     """Have it. Raises `EngineError` when something else has its name or its bridge, and
     `ConfigurationError` for a swarm that does not have it."""
     topology = topology_of(engine.url, own=engine.own)
-    if topology.nodes is not None:
+    if topology.is_swarm:
         if not any(found.config_from for found in await engine.networks(labels.SWARM_NETWORK)):
             raise ConfigurationError(_NOT_IN_SWARM)
         return

@@ -85,7 +85,7 @@ class Settings:
             )
 
     def _check_other_host(self) -> None:
-        is_swarm = self.topology.nodes is not None
+        is_swarm = self.topology.is_swarm
         where = f"The engine at {self.topology.engine_url} is {self.topology.where}"
         if is_swarm:
             where = "A swarm's kernels are on any of its nodes"

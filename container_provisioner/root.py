@@ -88,9 +88,8 @@ async def prepare_root(
         # A name costs a lookup; only user='image', or a root server, has to know its number.
         needed = settings.user == "image" or (settings.user == "auto" and not is_root(info.user))
         user = await image_user(engine, settings.image, info) if needed else None
-        is_swarm = settings.topology.nodes is not None
         return RootFilesystem(
-            image=pinned(settings.image, info) if is_swarm else settings.image,
+            image=pinned(settings.image, info) if settings.topology.is_swarm else settings.image,
             title=settings.image,
             argv=argv,
             version=info.id,

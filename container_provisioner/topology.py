@@ -85,6 +85,11 @@ class Topology:
         return not self.shares_files and self.own is None
 
     @property
+    def is_swarm(self) -> bool:
+        """Whether kernels are services, on whichever node has room for them."""
+        return self.nodes is not None
+
+    @property
     def where(self) -> str:
         """Of one that is remote, in a message."""
         return "in a virtual machine" if self.in_machine else "on another host"
