@@ -117,6 +117,11 @@ def waits(name: str, labels: Mapping[str, str]) -> bool:
     return WARM in labels and name == labels.get(KERNEL_ID)
 
 
+def label_filter(labels: Mapping[str, str | None]) -> list[str]:
+    """As the engine's API filters by labels; None is any value."""
+    return [name if value is None else f"{name}={value}" for name, value in labels.items()]
+
+
 def owned(*, owner: str, place: str) -> dict[str, str]:
     """The labels of everything that is to end with its owner at the latest."""
     return {OWNER: owner, PLACE: place, ON_SERVER_EXIT: "stop", SCHEMA: SCHEMA_VERSION}

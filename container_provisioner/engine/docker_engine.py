@@ -14,7 +14,6 @@ import docker
 import docker.errors
 from docker.utils import parse_repository_tag
 
-from .. import labels
 from ..errors import (
     ArchiveTooLarge,
     ConfigurationError,
@@ -23,6 +22,7 @@ from ..errors import (
     ImageMissing,
     PullFailed,
 )
+from ..labels import KERNEL_ID, label_filter
 from ..spec import ContainerSpec
 from ..topology import topology_of
 from .address import client_options
@@ -162,10 +162,9 @@ class DockerEngine(DockerNetworks, DockerVolumes):
             return container_info(client.inspect_container(container))
 
     def list_containers(self, labels: Mapping[str, str | None]) -> list[ContainerInfo]:
-        wanted = [name if value is None else f"{name}={value}" for name, value in labels.items()]
         client = self._client
         with engine_errors(doing="Listing containers"):
-            found = client.containers(all=True, filters={"label": wanted})
+            found = client.containers(all=True, filters={"label": label_filter(labels)})
         return [self._listed(item) for item in found]
 
     def _listed(self, item: Mapping[str, Any]) -> ContainerInfo:
@@ -270,7 +269,7 @@ class DockerEngine(DockerNetworks, DockerVolumes):
                 filters={
                     "type": "container",
                     "event": ["die", "oom", "destroy"],
-                    "label": labels.KERNEL_ID,
+                    "label": KERNEL_ID,
                 },
             )
         return _DockerEvents(stream)
@@ -292,10 +291,9 @@ class DockerEngine(DockerNetworks, DockerVolumes):
         )
 
     def list_images(self, labels: Mapping[str, str | None]) -> list[ImageInfo]:
-        wanted = [name if value is None else f"{name}={value}" for name, value in labels.items()]
         client = self._client
         with engine_errors(doing="Listing images"):
-            found = client.images(filters={"label": wanted})
+            found = client.images(filters={"label": label_filter(labels)})
         return [
             ImageInfo(
                 id=item["Id"],
