@@ -272,7 +272,7 @@ class DockerEngine(DockerNetworks, DockerVolumes):
                     "label": KERNEL_ID,
                 },
             )
-        return _DockerEvents(stream)
+        return DockerEvents(stream)
 
     def inspect_image(self, image: str) -> ImageInfo:
         client = self._client
@@ -351,7 +351,7 @@ class DockerEngine(DockerNetworks, DockerVolumes):
             self._tunnel.close()
 
 
-class _DockerEvents:
+class DockerEvents:
     """The SDK's stream, as `Event`s. What it raises when it breaks arrives as an `EngineError`."""
 
     def __init__(self, stream: Any) -> None:
@@ -359,8 +359,13 @@ class _DockerEvents:
 
     def __iter__(self) -> Iterator[Event]:
         with engine_errors(doing="Following the engine's events"):
-            for event in self._stream:
-                yield Event(action=event["Action"], container_id=event["Actor"]["ID"])
+            for body in self._stream:
+                if (event := self._event(body)) is not None:
+                    yield event
+
+    def _event(self, body: Mapping[str, Any]) -> Event | None:
+        """None for what nobody asked about."""
+        return Event(action=body["Action"], container_id=body["Actor"]["ID"])
 
     def close(self) -> None:
         with engine_errors(doing="Closing the event stream"):

@@ -43,7 +43,7 @@ from .base import (
     Usage,
 )
 from .docker_build import DockerBuild
-from .docker_engine import MAX_CONNECTIONS, DockerEngine
+from .docker_engine import MAX_CONNECTIONS, DockerEngine, DockerEvents
 from .docker_errors import engine_errors
 from .kernel_log import memory_ran_out
 from .podman_service import PodmanService, ServiceAdapter
@@ -269,24 +269,15 @@ class PodmanEngine(DockerEngine):
         return DockerBuild(connect, request)
 
 
-class _PodmanEvents:
+class _PodmanEvents(DockerEvents):
     """Of containers that carry our label."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def __iter__(self) -> Iterator[Event]:
-        with engine_errors(doing="Following the engine's events"):
-            for event in self._stream:
-                actor = event["Actor"]
-                if labels.KERNEL_ID not in (actor.get("Attributes") or {}):
-                    continue
-                action = {"died": "die", "remove": "destroy"}.get(event["Action"], event["Action"])
-                yield Event(action=action, container_id=actor["ID"])
-
-    def close(self) -> None:
-        with engine_errors(doing="Closing the event stream"):
-            self._stream.close()
+    def _event(self, body: Mapping[str, Any]) -> Event | None:
+        actor, action = body["Actor"], body["Action"]
+        if labels.KERNEL_ID not in (actor.get("Attributes") or {}):
+            return None
+        action = {"died": "die", "remove": "destroy"}.get(action, action)
+        return Event(action=action, container_id=actor["ID"])
 
 
 class _LastOutput:
