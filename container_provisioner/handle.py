@@ -107,13 +107,10 @@ class KernelContainer:
             await self.engine.signal(self.identity.container_id, signum)
 
     async def end(self, signum: int) -> None:
-        """SIGKILL or SIGTERM. A paused container is unpaused first: it could not act on it."""
+        """SIGKILL or SIGTERM: see `end_container`."""
         self.end_requested = True
-        if self.status is not None:
-            return
-        if not await self.engine.signal(self.identity.container_id, signum):
-            await self.engine.unpause(self.identity.container_id)
-            await self.engine.signal(self.identity.container_id, signum)
+        if self.status is None:
+            await end_container(self.engine, self.identity.container_id, signum)
 
     async def remove(self) -> None:
         """End and remove it. Raises `EngineError` when the engine does not do it."""
@@ -157,6 +154,13 @@ class KernelContainer:
             self.reporter.exited(
                 status, requested=self.end_requested, memory_limit=self.identity.memory_limit
             )
+
+
+async def end_container(engine: Engine, container: str, signum: int) -> None:
+    """SIGKILL or SIGTERM. A paused container is unpaused first: it could not act on it."""
+    if not await engine.signal(container, signum):
+        await engine.unpause(container)
+        await engine.signal(container, signum)
 
 
 async def remove_launch(engine: Engine, container: str, launch_id: str) -> None:

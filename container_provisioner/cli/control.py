@@ -25,6 +25,7 @@ from ..connection import from_json
 from ..engine.base import ENDED, RUNNING
 from ..engine.calls import Engine
 from ..errors import ContainerGone, EngineError, KernelDied, KernelNotAdoptable, OwnerRefused
+from ..handle import end_container
 from ..internal_network import remove_internal_network
 from ..policy import INTERNAL
 from ..store import KernelDirectory, RecordStore, lease_facts, lease_is_held
@@ -75,9 +76,7 @@ async def _kill(engine: Engine, kernel: ListedKernel) -> None:
     container = kernel.container.id
     with contextlib.suppress(ContainerGone):
         run = (await engine.inspect(container)).started_at
-        if not await engine.signal(container, signal.SIGKILL):
-            await engine.unpause(container)
-            await engine.signal(container, signal.SIGKILL)
+        await end_container(engine, container, signal.SIGKILL)
         deadline = time.monotonic() + END_SECONDS  # some engines answer before it has ended
         # Whoever has it may start it again, sooner than this looks.
         while (found := await engine.inspect(container)).state in RUNNING:

@@ -20,7 +20,7 @@ from ..engine.base import RUNNING, ContainerInfo
 from ..engine.calls import Engine
 from ..engine.find import open_engine
 from ..errors import ContainerGone, KernelNotAdoptable, NameTaken
-from ..handle import remove_launch
+from ..handle import end_container, remove_launch
 from ..internal_network import leave_internal_network, remove_internal_network
 from ..policy import INTERNAL, NOBODY, KernelUser
 from ..store import KernelDirectory, Offers, Place, RecordStore
@@ -142,8 +142,8 @@ async def _end(engine: Engine, container_id: str) -> None:
     """As a manager does it: wait a little, then kill."""
     deadline = time.monotonic() + END_SECONDS
     while (await engine.inspect(container_id)).state in RUNNING:
-        if time.monotonic() > deadline and not await engine.signal(container_id, signal.SIGKILL):
-            await engine.unpause(container_id)
+        if time.monotonic() > deadline:
+            await end_container(engine, container_id, signal.SIGKILL)
         await asyncio.sleep(0.1)
 
 
