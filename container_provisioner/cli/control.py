@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import signal
 import time
-from dataclasses import replace
 from queue import Empty
 from typing import Any
 
@@ -195,7 +194,5 @@ async def connection_info(engine: Engine, kernel: ListedKernel) -> Any:
         record = rebuild_record(found)
     facts = AdoptableKernel.from_json(record)
     info = from_json(record.get("connection_info"))
-    if not facts.transport:  # as schema 1 had it
-        facts = replace(facts, transport=info["transport"])
     # An engine may have given it other ports since.
     return {**info, **facts.channels().resolve(facts.directory.sockets, found).as_fields()}
