@@ -135,7 +135,7 @@ def _host_mounts(
         if path.exists():
             mounts.append(Mount(source=str(path.resolve()), target=str(path)))
     for prefix in (*program.prefixes, program.user_site):
-        if not prefix or any(_within(prefix, mount.target) for mount in mounts):
+        if not prefix or any(Path(prefix).is_relative_to(mount.target) for mount in mounts):
             continue
         source = Path(prefix).resolve()
         for what, private in (("a home", home), ("Jupyter's runtime", runtime)):
@@ -193,10 +193,6 @@ def host_variables(program: Program) -> dict[str, str]:
         # …/lib/python3.X/site-packages: HOME is another one in the container.
         variables["PYTHONUSERBASE"] = str(Path(program.user_site).parents[2])
     return variables
-
-
-def _within(path: str, folder: str) -> bool:
-    return Path(path).is_relative_to(folder)
 
 
 def accounts(user: KernelUser) -> dict[str, str]:

@@ -12,12 +12,13 @@ import click
 from ..config import ContainerSettings
 from ..engine.calls import Engine
 from ..engine.find import close_engines, open_engine, open_swarm
+from ..trait_types import ENVIRONMENT_PREFIX
 
 T = TypeVar("T")
 
-ENGINE_URL = "CONTAINER_PROVISIONER_ENGINE_URL"
+ENGINE_URL = f"{ENVIRONMENT_PREFIX}ENGINE_URL"
 _GIVEN = f"{__name__}.engine_url"
-_SWARM = "CONTAINER_PROVISIONER_SWARM"
+_SWARM = f"{ENVIRONMENT_PREFIX}SWARM"
 """Set to anything, as ``--swarm`` does: the kernels meant are services of the engine's swarm."""
 
 

@@ -110,7 +110,6 @@ class EngineInfo:
     name: str  # "docker" or "podman"
     version: str
     api_version: str
-    runtimes: tuple[str, ...] = ()
     security: tuple[str, ...] = ()  # what it confines containers with: "seccomp", "rootless", …
     is_manager: bool = False  # of a swarm
     warnings: tuple[str, ...] = ()  # what it says that it cannot do, such as limit memory

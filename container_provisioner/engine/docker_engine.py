@@ -132,7 +132,6 @@ class DockerEngine(DockerNetworks, DockerVolumes):
             name="podman" if "podman" in components.lower() else "docker",
             version=version.get("Version", ""),
             api_version=version.get("ApiVersion", ""),
-            runtimes=tuple(sorted(host.get("Runtimes") or {})),
             security=tuple(security),
             is_manager=bool((host.get("Swarm") or {}).get("ControlAvailable")),
             warnings=tuple(host.get("Warnings") or ()),
