@@ -20,7 +20,7 @@ from .command import (
 from .connection import connection_file, is_encrypted
 from .environment import HOME, INIT, environment_script, split_environment, with_environment_file
 from .errors import ConfigurationError
-from .host_environment import accounts
+from .host_environment import account_files
 from .internal_network import internal_network_name
 from .policy import INTERNAL, KernelUser, Settings
 from .root import RootFilesystem
@@ -57,7 +57,7 @@ def container_spec(
     *,
     root: RootFilesystem,
     user: KernelUser,
-    place: Workspace,
+    workspace: Workspace,
     directory: KernelDirectory,
 ) -> ContainerSpec:
     """The container's whole definition but for its name and labels. Pure."""
@@ -70,11 +70,12 @@ def container_spec(
     is_shared = settings.topology.shares_files
     there = directory_on_host(directory, settings.topology)
     # A folder below /usr is there already, and the engine takes each target once.
-    place_mounts = [place.mount] if place.mount and place.mount.target not in taken else []
+    seen = workspace.mount
+    workspace_mounts = [seen] if seen is not None and seen.target not in taken else []
     mounts = [
         *root.mounts,
         *(_private_mounts(request, root, user, there) if is_shared else []),
-        *map(settings.topology.for_engine, (*place_mounts, *settings.mounts)),
+        *map(settings.topology.for_engine, (*workspace_mounts, *settings.mounts)),
     ]
     tmpfs = [Tmpfs(target="/tmp", size=TMPFS_SIZE)]
     # The root filesystem of a swarm's service is not there to put a home into, before it runs.
@@ -86,7 +87,7 @@ def container_spec(
         argv=argv,
         directory=str(there.path),
         environment={**INIT, "HOME": HOME, "USER": "kernel", **root.environment, **plain},
-        working_dir=place.cwd,
+        working_dir=workspace.cwd,
         user=str(user),
         mounts=tuple(mounts),
         # What is in the private directory is delivered there before each start.
@@ -135,7 +136,7 @@ def _private_mounts(
 def etc_files(settings: Settings, root: RootFilesystem, user: KernelUser) -> dict[str, str]:
     """Names and texts of what the kernel finds in ``/etc`` and neither root nor engine has."""
     return {
-        **(accounts(user) if root.is_host else {}),
+        **(account_files(user) if root.is_host else {}),
         **({"hosts": _HOSTS} if settings.network == "none" else {}),
     }
 

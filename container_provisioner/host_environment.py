@@ -195,15 +195,15 @@ def host_variables(program: Program) -> dict[str, str]:
     return variables
 
 
-def accounts(user: KernelUser) -> dict[str, str]:
+def account_files(user: KernelUser) -> dict[str, str]:
     """``passwd`` and ``group`` that name the kernel's user and nobody of the host."""
-    others = "root:x:0:0:root:/root:/usr/sbin/nologin\n"
+    users = "root:x:0:0:root:/root:/usr/sbin/nologin\n"
     groups = "root:x:0:\n"
     if user.uid != 0:
-        others += f"kernel:x:{user.uid}:{user.gid}:kernel:{HOME}:/bin/sh\n"
+        users += f"kernel:x:{user.uid}:{user.gid}:kernel:{HOME}:/bin/sh\n"
     if user.gid != 0:
         groups += f"kernel:x:{user.gid}:\n"
-    return {"passwd": others, "group": groups}
+    return {"passwd": users, "group": groups}
 
 
 @lru_cache(maxsize=1)

@@ -17,7 +17,7 @@ from ..command import is_python
 from ..engine.base import ImageInfo
 from ..engine.calls import Engine
 from ..errors import EngineError, EngineUnavailable
-from ..image import accounts, unstarted
+from ..image import passwd_entries, unstarted
 from .image_files import ImageFiles
 from .kernelspec import KERNEL_JSON, NAME, Kernelspec, Resource, read_fields
 
@@ -53,7 +53,7 @@ async def _home(engine: Engine, container: str, info: ImageInfo) -> str:
     if home := info.environment.get("HOME"):
         return home
     user = info.user.partition(":")[0] or "0"
-    for fields in await accounts(engine, container):
+    for fields in await passwd_entries(engine, container):
         if user in (fields[0], fields[2]) and len(fields) > 5:
             return fields[5]
     return ""
