@@ -74,7 +74,7 @@ class ContainerProcess(LocalProvisioner):
         status = self._status
         if status is None and self._end_expected:
             # Who shuts down looks every 0.1 s. Told at once, it need not wait for its next look.
-            with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+            with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.until_ended(), ENDING_SECONDS)
             status = self._status
         if status is None:

@@ -80,5 +80,5 @@ async def _in_time(work: Coroutine[Any, Any, T], timeout: float, path: str) -> T
     # Code in the sandbox may hold up the command that copies.
     try:
         return await asyncio.wait_for(work, timeout)
-    except (asyncio.TimeoutError, TimeoutError) as exc:
+    except asyncio.TimeoutError as exc:
         raise CopyFailed(f"{path!r} was not copied within {timeout:g} s.") from exc
