@@ -28,7 +28,7 @@ ENDING_SECONDS = 1.0
 
 
 class ContainerProcess(LocalProvisioner):
-    """LocalProvisioner's process verbs. Who has a container gives it to `_container`."""
+    """LocalProvisioner's process verbs, for the container that a subclass puts in `_container`."""
 
     reason = Unicode(help="Why the kernel ended, in one line; empty while nothing is known.")
 

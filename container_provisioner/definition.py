@@ -106,7 +106,11 @@ def container_spec(
 
 
 def directory_on_host(directory: KernelDirectory, topology: Topology) -> KernelDirectory:
-    """Where the engine finds it. What its own name leads to may be replaced: only that is kept."""
+    """Where the engine finds it.
+
+    Only the folder around it is looked up. Its own name stays as it is: that may be a link (see
+    `KernelDirectory.become`), and what it leads to may be replaced.
+    """
     folder = topology.host_path(str(directory.path.parent)) if topology.own else None
     return KernelDirectory(Path(folder, directory.path.name)) if folder else directory
 
@@ -134,7 +138,7 @@ def _private_mounts(
 
 
 def etc_files(settings: Settings, root: RootFilesystem, user: KernelUser) -> dict[str, str]:
-    """Names and texts of what the kernel finds in ``/etc`` and neither root nor engine has."""
+    """Names and texts of files in ``/etc`` that neither the root filesystem nor the engine has."""
     return {
         **(account_files(user) if root.is_host else {}),
         **({"hosts": _HOSTS} if settings.network == "none" else {}),
@@ -149,7 +153,7 @@ def network_name(settings: Settings) -> str:
 
 
 def write_files(request: LaunchRequest, *, directory: KernelDirectory, user: KernelUser) -> None:
-    """What is the one kernel's of what it reads from its private directory.
+    """Write the files in its private directory that are this kernel's own.
 
     Raises `ConfigurationError` for a variable's name that no shell can set.
     """
@@ -172,6 +176,6 @@ def write_files(request: LaunchRequest, *, directory: KernelDirectory, user: Ker
 def write_etc_files(
     settings: Settings, *, directory: KernelDirectory, user: KernelUser, root: RootFilesystem
 ) -> None:
-    """The same for every kernel of that user."""
+    """Write those that are the same for all kernels of that user."""
     for name, text in etc_files(settings, root, user).items():
         directory.write(name, text, user, mode=0o644)

@@ -70,11 +70,11 @@ class KernelContainer:
         return await self.engine.check(self.watch())
 
     async def look(self) -> ContainerInfo | None:
-        """The same of a run that is followed already."""
+        """Look again at a run that is watched already. None: gone."""
         return await self.engine.check(self._watch or self.watch())
 
     def watch(self) -> Watch:
-        """The same of a run that is known to go on afterwards."""
+        """Watch a run without a look at it: it will show by itself that it goes on."""
         self.end_requested = False
         self._watch = self.engine.watcher.follow(self.identity.container_id, self._on_oom)
         if self.reporter is not None:
@@ -82,7 +82,7 @@ class KernelContainer:
         return self._watch
 
     def report_to(self, reporter: Reporter) -> None:
-        """When memory runs out, and how it ends: of a run that is watched already."""
+        """Have it said when memory runs out, and how it ends: of a run that is watched already."""
         self.reporter = reporter
         if self._watch is not None:
             self._watch.ended.add_done_callback(lambda ended: self._report_end(ended.result()))

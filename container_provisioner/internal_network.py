@@ -94,7 +94,7 @@ async def remove_internal_network(engine: Engine) -> bool:
 
 
 async def leave_internal_network(engine: Engine, log: logging.Logger) -> None:
-    """After a container of it was removed: the same, to the end, and a failure is logged."""
+    """Remove it after one of its containers was removed, whoever cancels; a failure is logged."""
     try:
         await to_the_end(asyncio.ensure_future(remove_internal_network(engine)))
     except EngineError as exc:

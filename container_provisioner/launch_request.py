@@ -61,7 +61,7 @@ def connect_far(manager: Any, settings: Settings) -> dict[str, str]:
         manager.context.setsockopt(option, value)
     if manager.transport_encryption == "required":
         return {}
-    # For all that can. On another host the others are refused below.
+    # Of kernels that can. On another host `launch_request` refuses the others.
     return {"transport_encryption": "auto"}
 
 

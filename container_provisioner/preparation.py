@@ -1,4 +1,4 @@
-"""A request, after everything was looked up that can be without leaving a trace."""
+"""A launch request with everything decided that can be looked up without leaving a trace."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ async def prepare(
 
 
 def _of_own_container(settings: Settings) -> Iterator[str]:
-    """What will surprise whose server is in a container."""
+    """What may surprise a user whose server is in a container."""
     topology = settings.topology
     if topology.own is None:
         return

@@ -31,7 +31,8 @@ class RootFilesystem:
     is_host: bool = False
 
 
-# Their name says what is in them, so that one that was seen needs not be looked at again.
+# Engines that were seen to have the image of empty directories. It need not be looked for again:
+# its name is a digest of its content.
 _have_host_image: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 

@@ -31,7 +31,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def use_engine(url: str) -> None:
-    """Have the engine there be the one that is asked, by the kernels too that are started here."""
+    """Ask the engine at that URL, and start kernels there."""
     os.environ[ENGINE_URL] = url
     click.get_current_context().meta[_GIVEN] = url
 
@@ -51,7 +51,7 @@ def swarm_is_meant() -> bool:
 
 
 async def the_engine(*, of_images: bool = False) -> Engine:
-    """The one that kernels run on whose stanza names no other: ``--engine-url``, else by the
+    """The engine of kernels whose stanza names none: ``--engine-url``, else by the
     variables ``CONTAINER_PROVISIONER_ENGINE`` and ``…_ENGINE_URL``, else the first that answers.
     With ``--swarm`` it is that one's swarm, but for what is done with images (`of_images`).
 

@@ -51,10 +51,10 @@ class _Transcript:
     def __init__(self, titles: Mapping[str, str]) -> None:
         self._titles = titles
         self.step = BuildStep(number=0, total=0, instruction="")
-        self.made: list[str] = []  # the beginnings of ids of images, those of the cache not
+        self.made: list[str] = []  # beginnings of ids of images that it made, the cache's not
         self.container = ""  # that runs a step now
         self.image = ""  # the id of the last stage's
-        self.is_named = False  # that it was said to be
+        self.is_named = False  # the engine has said so
         self.error = ""
         self.output: deque[str] = deque(maxlen=OUTPUT_LINES)  # of this step
         self._rest = ""  # of a line that has not ended yet

@@ -75,7 +75,7 @@ class Run:
 
     @property
     def is_lost(self) -> bool:
-        """With its node. The swarm has given it up, and ends it should the node come back."""
+        """Whether its node is: the swarm has given it up, and ends it should the node come back."""
         return self.node is not None and self.node.is_down and not self.has_ended
 
     @property

@@ -100,7 +100,7 @@ async def _kernelspecs_in(files: ImageFiles, folder: str, log: logging.Logger) -
 
 
 async def _as_in_image(files: ImageFiles, fields: dict[str, Any], folder: str) -> Mapping[str, Any]:
-    """What `jupyter_client` in the image would make of it, and the one on this host would not."""
+    """Fill in what `jupyter_client` in the image would; this host's would fill in other values."""
     prefix = posixpath.normpath(posixpath.join(folder, "../../../.."))
     program, *arguments = fields["argv"]
     argv = [await _program(files, program, prefix), *arguments]

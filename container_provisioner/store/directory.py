@@ -67,7 +67,7 @@ class KernelDirectory:
         return os.path.lexists(self.path)
 
     def become(self, waiting: KernelDirectory) -> None:
-        """Be another name of a warm container's directory, whose path its mounts have for good."""
+        """Become a link to a warm container's directory: the container's mounts keep that path."""
         self.remove()
         self.path.symlink_to(waiting.path.name)
 
@@ -159,7 +159,8 @@ class KernelDirectory:
     def remove(self) -> None:
         """Remove all of it. Quiet when there is nothing.
 
-        It goes as it came: as long as there is some of it, there is its owner's name.
+        It goes as `create` makes it: as long as any of it is there, its owner can be read from it,
+        or from its name.
         """
         if self.path.is_symlink():
             claimed = self.path.with_name(self.path.readlink().name)
