@@ -18,10 +18,11 @@ PRIVATE_DIR = "/run/kernel"
 """Where the kernel's private directory is mounted, read-only."""
 
 CONNECTION_NAME, ENVIRONMENT_NAME = "connection.json", "environment"
+SOCKETS_NAME, RESOURCES_NAME = "sockets", "resources"
 CONNECTION_FILE = f"{PRIVATE_DIR}/{CONNECTION_NAME}"
 ENVIRONMENT_FILE = f"{PRIVATE_DIR}/{ENVIRONMENT_NAME}"
-SOCKETS_DIR = f"{PRIVATE_DIR}/sockets"
-RESOURCE_DIR = f"{PRIVATE_DIR}/resources"
+SOCKETS_DIR = f"{PRIVATE_DIR}/{SOCKETS_NAME}"
+RESOURCE_DIR = f"{PRIVATE_DIR}/{RESOURCES_NAME}"
 
 _PYTHON = re.compile(r"(python|pypy)(\d+(\.\d+)*)?t?")
 

@@ -19,6 +19,7 @@ PORT_NAMES = tuple(f"{channel}_port" for channel in CHANNELS)
 
 # With ipc a port is only the number at the end of the socket's name.
 IPC_PORTS = dict(zip(PORT_NAMES, range(1, 6), strict=True))
+SOCKET_PATH_LIMIT = 107  # bytes: sun_path in sys/un.h, less the terminating null
 # Inside the container. Each has its own network namespace, so they can be the same for all.
 # Below those that Linux gives out: Docker's own resolver listens on one of them in there, whenever
 # the network is not the default one, and would have one of these now and then.

@@ -16,10 +16,8 @@ from pathlib import Path
 
 from jupyter_core.paths import jupyter_runtime_dir
 
+from ..connection import SOCKET_PATH_LIMIT
 from ..errors import ConfigurationError
-
-# sun_path in sys/un.h, less the terminating null.
-SOCKET_PATH_LIMIT = 107
 
 FOLDER = "container-provisioner"
 HALF_WRITTEN = ".new-"
