@@ -235,15 +235,16 @@ class DockerBuild:
     def _settle(self, client: Any) -> None:
         """The engine removes the container of a build whose caller has gone; wait until it has."""
         container = self._said.container
+        if not container:
+            return
         deadline = time.monotonic() + SETTLE_SECONDS
         with suppress(ContainerGone, EngineUnavailable):
-            while container and time.monotonic() < deadline:
+            while time.monotonic() < deadline:
                 with engine_errors(doing=f"Inspecting container {container}"):
                     client.inspect_container(container)
                 time.sleep(0.05)
-            if container:
-                with engine_errors(doing=f"Removing container {container}"):
-                    client.remove_container(container, v=True, force=True)
+            with engine_errors(doing=f"Removing container {container}"):
+                client.remove_container(container, v=True, force=True)
 
     def _clear_away(self, client: Any) -> None:
         """Remove the images without a name that this build has made: earlier stages, with what was
