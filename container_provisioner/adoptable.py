@@ -15,20 +15,20 @@ from .spec import Mount
 from .store import KernelDirectory
 from .transports import Transport, transport_named
 
-SCHEMA = 2
+SCHEMA = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdoptableKernel:
-    """JSON-safe. What has a default is newer than schema 1, which is still read."""
+    """JSON-safe. What has a default may be absent in a record."""
 
     engine_url: str
     identity: ContainerIdentity
     directory: KernelDirectory
     cwd: str  # in the container
     mounts: tuple[Mount, ...]  # the notebook's folder, and what the user added
+    transport: str  # ipc, tcp or network
     kernel_name: str = ""
-    transport: str = ""  # ipc, tcp or network
     network: str = ""
     address: str = ""  # of the engine's host; empty: it is this one
     nodes: Mapping[str, str] | None = None  # of a swarm: see `Topology`
@@ -82,8 +82,6 @@ class AdoptableKernel:
         fields = info.get("container")
         if not isinstance(fields, dict) or not isinstance(fields.get("identity"), dict):
             raise KernelNotAdoptable("This is no provisioner info of a kernel in a container.")
-        if not fields.get("transport"):  # as schema 1 had it
-            fields = {**fields, "transport": _transport_of(info.get("connection_info"))}
         identity = ContainerIdentity.from_json(fields["identity"])
         if info.get("kernel_id") != identity.kernel_id:
             raise KernelNotAdoptable("The provisioner info is of two different kernels.")
@@ -107,8 +105,8 @@ class AdoptableKernel:
             directory=KernelDirectory.recorded(fields.get("directory"), identity.kernel_id),
             cwd=text("cwd", "/"),
             mounts=mounts,
+            transport=text("transport", "", "ipc", "tcp", "network"),
             kernel_name=text("kernel_name", ""),
-            transport=text("transport", "", "", "ipc", "tcp", "network"),
             network=text("network", ""),
             address=text("address", ""),
             nodes=_nodes(fields.get("nodes")),
@@ -119,10 +117,6 @@ class AdoptableKernel:
             session_name=text("session_name", ""),
             read_only=fields.get("read_only") is not False,
         )
-
-
-def _transport_of(connection_info: Any) -> Any:
-    return connection_info.get("transport", "") if isinstance(connection_info, Mapping) else ""
 
 
 def _nodes(value: Any) -> dict[str, str] | None:

@@ -53,11 +53,6 @@ class Placement:
     resources: Mapping[str, str] = field(default_factory=dict)  # kind -> a number, or an id
 
 
-# Fields that are newer than some digests in records. With these values a spec is what it was before
-# there was the field, so its digest is, too.
-_SINCE_THEN = {"volumes": (), "published_on": "127.0.0.1", "placement": None}
-
-
 @dataclass(frozen=True, kw_only=True)
 class ContainerSpec:
     """One container, whole. Compared by value; nothing in it is secret.
@@ -97,9 +92,6 @@ class ContainerSpec:
         fields = dict(vars(self))
         for name in ("name", "labels", "environment", "directory"):
             del fields[name]
-        for name, default in _SINCE_THEN.items():
-            if fields[name] == default:
-                del fields[name]
         fields["mounts"] = [self._anybodys(mount) for mount in self.mounts]
         text = json.dumps(fields, sort_keys=True, default=vars)  # (asdict copies everything)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

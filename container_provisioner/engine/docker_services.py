@@ -204,7 +204,7 @@ class SwarmEngine(DockerEngine):
 
     def list_containers(self, labels: Mapping[str, str | None]) -> list[ContainerInfo]:
         """Services, and what is left of those whose secrets somebody did not come to remove."""
-        wanted = [name if value is None else f"{name}={value}" for name, value in labels.items()]
+        wanted = names.label_filter(labels)
         client = self._client
         with engine_errors(doing="Listing services"):
             # Secrets first: one that is made between the two is no leftover.

@@ -67,7 +67,7 @@ def without_optional_fields(info: Info) -> None:
     for name in ("pid", "pgid", "ip"):
         del info[name]
     del info["started_at"], info["owner"]
-    for name in info["container"].keys() - {"engine_url", "identity", "directory"}:
+    for name in info["container"].keys() - {"engine_url", "identity", "directory", "transport"}:
         del info["container"][name]
     for name in ("memory_limit", "argv", "on_server_exit"):
         del info["container"]["identity"][name]
