@@ -156,7 +156,7 @@ async def _wake(socket: Path) -> dict[str, Any]:
     of its kernel_info_reply."""
     try:
         answer = await asyncio.wait_for(_answer(socket), ANSWER_SECONDS)
-    except (asyncio.TimeoutError):
+    except asyncio.TimeoutError:
         raise WarmContainerLost(f"it does not answer within {ANSWER_SECONDS:g} s") from None
     except (OSError, ValueError) as exc:
         raise WarmContainerLost(f"it does not answer ({exc})") from exc
