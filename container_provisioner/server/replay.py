@@ -45,7 +45,7 @@ class ReplayingConnection(WelcomingConnection):
 
     async def _replay(self, nudged: asyncio.Future[None]) -> None:
         # A kernel that is silent now has been recorded all the same.
-        with contextlib.suppress(asyncio.CancelledError, asyncio.TimeoutError, TimeoutError):
+        with contextlib.suppress(asyncio.CancelledError, asyncio.TimeoutError):
             await nudged
         # It answers on its control channel while a cell runs.
         early = self._early or await self.until_subscribed("control", CONFIRM_SECONDS)
