@@ -82,6 +82,8 @@ class AdoptableKernel:
         fields = info.get("container")
         if not isinstance(fields, dict) or not isinstance(fields.get("identity"), dict):
             raise KernelNotAdoptable("This is no provisioner info of a kernel in a container.")
+        if not fields.get("transport"):  # as schema 1 had it
+            fields = {**fields, "transport": _transport_of(info.get("connection_info"))}
         identity = ContainerIdentity.from_json(fields["identity"])
         if info.get("kernel_id") != identity.kernel_id:
             raise KernelNotAdoptable("The provisioner info is of two different kernels.")
@@ -117,6 +119,10 @@ class AdoptableKernel:
             session_name=text("session_name", ""),
             read_only=fields.get("read_only") is not False,
         )
+
+
+def _transport_of(connection_info: Any) -> Any:
+    return connection_info.get("transport", "") if isinstance(connection_info, Mapping) else ""
 
 
 def _nodes(value: Any) -> dict[str, str] | None:

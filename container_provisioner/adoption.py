@@ -133,8 +133,6 @@ class _Claim:
 
 async def _take_over(claim: _Claim, engine: Engine, log: logging.Logger) -> Adopted:
     facts, found = replace(claim.facts, engine_url=engine.url), claim.found
-    if not facts.transport:  # as schema 1 had it
-        facts = replace(facts, transport=str(claim.connection_info.get("transport")))
     endpoint = facts.channels().resolve(facts.directory.sockets, found)  # ports may have changed
     connection_info = {**claim.connection_info, **endpoint.as_fields()}
     kernel_info, is_busy, notice = None, False, ""

@@ -18,10 +18,11 @@ PRIVATE_DIR = "/run/kernel"
 """Where the kernel's private directory is mounted, read-only."""
 
 CONNECTION_NAME, ENVIRONMENT_NAME = "connection.json", "environment"
+SOCKETS_NAME, RESOURCES_NAME = "sockets", "resources"
 CONNECTION_FILE = f"{PRIVATE_DIR}/{CONNECTION_NAME}"
 ENVIRONMENT_FILE = f"{PRIVATE_DIR}/{ENVIRONMENT_NAME}"
-SOCKETS_DIR = f"{PRIVATE_DIR}/sockets"
-RESOURCE_DIR = f"{PRIVATE_DIR}/resources"
+SOCKETS_DIR = f"{PRIVATE_DIR}/{SOCKETS_NAME}"
+RESOURCE_DIR = f"{PRIVATE_DIR}/{RESOURCES_NAME}"
 
 _PYTHON = re.compile(r"(python|pypy)(\d+(\.\d+)*)?t?")
 
@@ -37,6 +38,11 @@ class KernelCommand:
 def is_python(program: str) -> bool:
     """Whether a path or name is that of a Python interpreter."""
     return bool(_PYTHON.fullmatch(os.path.basename(program)))  # noqa: PTH119 - not always a path
+
+
+def python_in(argv: Sequence[str]) -> str:
+    """The interpreter in a kernel's command; empty when it is no Python's."""
+    return next(filter(is_python, argv), "")
 
 
 def container_command(

@@ -19,6 +19,7 @@ PORT_NAMES = tuple(f"{channel}_port" for channel in CHANNELS)
 
 # With ipc a port is only the number at the end of the socket's name.
 IPC_PORTS = dict(zip(PORT_NAMES, range(1, 6), strict=True))
+SOCKET_PATH_LIMIT = 107  # bytes: sun_path in sys/un.h, less the terminating null
 # Inside the container. Each has its own network namespace, so they can be the same for all.
 # Below those that Linux gives out: Docker's own resolver listens on one of them in there, whenever
 # the network is not the default one, and would have one of these now and then.
@@ -49,6 +50,11 @@ def connection_file(info: Mapping[str, Any], endpoint: Endpoint, **facts: str) -
     documentation.
     """
     return json.dumps({**to_json(info), **endpoint.as_fields(), **facts}, indent=2)
+
+
+def is_encrypted(info: Mapping[str, Any]) -> bool:
+    """Whether messages are encrypted, by Curve keys that only the kernel and its clients have."""
+    return "curve_secretkey" in info
 
 
 def to_json(info: Mapping[str, Any]) -> dict[str, Any]:

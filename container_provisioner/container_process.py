@@ -28,7 +28,7 @@ ENDING_SECONDS = 1.0
 
 
 class ContainerProcess(LocalProvisioner):
-    """LocalProvisioner's process verbs. Who has a container gives it to `_container`."""
+    """LocalProvisioner's process verbs, for the container that a subclass puts in `_container`."""
 
     reason = Unicode(help="Why the kernel ended, in one line; empty while nothing is known.")
 
@@ -74,7 +74,7 @@ class ContainerProcess(LocalProvisioner):
         status = self._status
         if status is None and self._end_expected:
             # Who shuts down looks every 0.1 s. Told at once, it need not wait for its next look.
-            with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+            with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.until_ended(), ENDING_SECONDS)
             status = self._status
         if status is None:

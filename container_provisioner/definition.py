@@ -17,10 +17,10 @@ from .command import (
     SOCKETS_DIR,
     KernelCommand,
 )
-from .connection import connection_file
+from .connection import connection_file, is_encrypted
 from .environment import HOME, INIT, environment_script, split_environment, with_environment_file
 from .errors import ConfigurationError
-from .host_environment import accounts
+from .host_environment import account_files
 from .internal_network import internal_network_name
 from .policy import INTERNAL, KernelUser, Settings
 from .root import RootFilesystem
@@ -56,7 +56,7 @@ def container_spec(
     *,
     root: RootFilesystem,
     user: KernelUser,
-    place: Workspace,
+    workspace: Workspace,
     directory: KernelDirectory,
 ) -> ContainerSpec:
     """The container's whole definition but for its name and labels. Pure."""
@@ -69,15 +69,16 @@ def container_spec(
     is_shared = settings.topology.shares_files
     there = directory_on_host(directory, settings.topology)
     # A folder below /usr is there already, and the engine takes each target once.
-    place_mounts = [place.mount] if place.mount and place.mount.target not in taken else []
+    seen = workspace.mount
+    workspace_mounts = [seen] if seen is not None and seen.target not in taken else []
     mounts = [
         *root.mounts,
         *(_private_mounts(request, root, user, there) if is_shared else []),
-        *map(settings.topology.for_engine, (*place_mounts, *settings.mounts)),
+        *map(settings.topology.for_engine, (*workspace_mounts, *settings.mounts)),
     ]
     tmpfs = [Tmpfs(target="/tmp", size=TMPFS_SIZE)]
     # The root filesystem of a swarm's service is not there to put a home into, before it runs.
-    if settings.read_only or settings.topology.nodes is not None:
+    if settings.read_only or settings.topology.is_swarm:
         tmpfs.append(Tmpfs(target=HOME, size=TMPFS_SIZE, mode=0o700, uid=user.uid, gid=user.gid))
     return ContainerSpec(
         name="",
@@ -85,7 +86,7 @@ def container_spec(
         argv=argv,
         directory=str(there.path),
         environment={**INIT, "HOME": HOME, "USER": "kernel", **root.environment, **plain},
-        working_dir=place.cwd,
+        working_dir=workspace.cwd,
         user=str(user),
         mounts=tuple(mounts),
         # What is in the private directory is delivered there before each start.
@@ -104,7 +105,11 @@ def container_spec(
 
 
 def directory_on_host(directory: KernelDirectory, topology: Topology) -> KernelDirectory:
-    """Where the engine finds it. What its own name leads to may be replaced: only that is kept."""
+    """Where the engine finds it.
+
+    Only the folder around it is looked up. Its own name stays as it is: that may be a link (see
+    `KernelDirectory.become`), and what it leads to may be replaced.
+    """
     folder = topology.host_path(str(directory.path.parent)) if topology.own else None
     return KernelDirectory(Path(folder, directory.path.name)) if folder else directory
 
@@ -117,7 +122,7 @@ def _private_mounts(
         Mount(source=str(directory.path), target=PRIVATE_DIR),
         Mount(source=str(directory.sockets), target=SOCKETS_DIR, read_only=False),
     ]
-    if "curve_secretkey" in request.connection_info:
+    if is_encrypted(request.connection_info):
         # ipykernel writes its connection file anew when there are keys in it. The file may be
         # written, not its directory: the kernel still cannot put a link in its place.
         file = directory.path / CONNECTION_NAME
@@ -132,9 +137,9 @@ def _private_mounts(
 
 
 def etc_files(settings: Settings, root: RootFilesystem, user: KernelUser) -> dict[str, str]:
-    """Names and texts of what the kernel finds in ``/etc`` and neither root nor engine has."""
+    """Names and texts of files in ``/etc`` that neither the root filesystem nor the engine has."""
     return {
-        **(accounts(user) if root.is_host else {}),
+        **(account_files(user) if root.is_host else {}),
         **({"hosts": _hosts(settings)} if settings.network == "none" else {}),
     }
 
@@ -156,7 +161,7 @@ def network_name(settings: Settings) -> str:
 
 
 def write_files(request: LaunchRequest, *, directory: KernelDirectory, user: KernelUser) -> None:
-    """What is the one kernel's of what it reads from its private directory.
+    """Write the files in its private directory that are this kernel's own.
 
     Raises `ConfigurationError` for a variable's name that no shell can set.
     """
@@ -179,6 +184,6 @@ def write_files(request: LaunchRequest, *, directory: KernelDirectory, user: Ker
 def write_etc_files(
     settings: Settings, *, directory: KernelDirectory, user: KernelUser, root: RootFilesystem
 ) -> None:
-    """The same for every kernel of that user."""
+    """Write those that are the same for all kernels of that user."""
     for name, text in etc_files(settings, root, user).items():
         directory.write(name, text, user, mode=0o644)

@@ -91,7 +91,7 @@ class ImageMissing(EngineError):
         self.image = image
         super().__init__(
             f"Image {image!r} is not present on the engine. "
-            f"Pull or build it, or set pull_policy='missing'."
+            "Pull or build it, or set pull_policy='missing'."
         )
 
 

@@ -9,8 +9,11 @@ from typing import Literal
 
 # What the engine's init (tini) and shells answer when a program cannot be run.
 COMMAND_NOT_EXECUTABLE, COMMAND_NOT_FOUND = 126, 127
+# What is left of a process that SIGKILL ended: the out-of-memory killer's, too.
+KILLED = 128 + signal.SIGKILL
 
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+# Colours, moves of the cursor, titles of windows.
+ESCAPE_SEQUENCES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 # What ipykernel prints at every start where no JPY_PARENT_PID is set, or over tcp: no news. By
 # lines, because the log that is read can begin in the middle of it.
 _BANNER = re.compile(
@@ -44,6 +47,15 @@ class ExitStatus:
         except ValueError:
             return None
 
+    @property
+    def ran_out_of_memory(self) -> bool:
+        """Whether it was the kernel itself that memory ran out for.
+
+        The engine says `oom_killed` as soon as any process of the container was killed for it;
+        only together with SIGKILL was it the kernel.
+        """
+        return self.oom_killed and self.code == KILLED
+
 
 def format_size(size: int) -> str:
     """Bytes as people write them: 2147483648 is ``2 GiB``."""
@@ -69,7 +81,7 @@ def cause_of(status: ExitStatus, *, requested: bool = False) -> Cause:
         return "requested"
     if status.removed:
         return "removed"
-    if status.oom_killed and status.code == 128 + signal.SIGKILL:
+    if status.ran_out_of_memory:
         return "memory"
     if status.error:
         return "error"
@@ -79,14 +91,11 @@ def cause_of(status: ExitStatus, *, requested: bool = False) -> Cause:
 def explain_exit(
     status: ExitStatus, *, requested: bool = False, memory_limit: int | None = None
 ) -> str:
-    """Why the kernel ended, in a few words. `requested`: this process had sent the signal.
-
-    The engine marks a container as out of memory as soon as any of its processes was killed for
-    it; only together with SIGKILL, and when we did not send that, was it the kernel itself.
-    """
+    """Why the kernel ended, in a few words. `requested`: this process had sent the signal, which
+    then may be ours and not the out-of-memory killer's."""
     if status.removed:
         return "its container was removed from outside"
-    if status.oom_killed and status.code == 128 + signal.SIGKILL and not requested:
+    if status.ran_out_of_memory and not requested:
         limit = f" (memory_limit is {format_size(memory_limit)})" if memory_limit else ""
         return f"it ran out of memory{limit}"
     if status.error:
@@ -121,7 +130,7 @@ def log_tail(log: str, *, lines: int = 5, limit: int = 600) -> str:
     out, so that it cannot play tricks in a terminal or forge lines in the server's log.
     """
     printable = [
-        "".join(char for char in _ESCAPES.sub("", line) if char.isprintable()).strip()
+        "".join(char for char in ESCAPE_SEQUENCES.sub("", line) if char.isprintable()).strip()
         for line in log.splitlines()
     ]
     news = [line for line in printable if line and not _BANNER.match(line)]

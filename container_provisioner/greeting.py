@@ -27,10 +27,10 @@ class Greeting:
     is_busy: bool = False  # its shell does not answer: something runs
 
 
-async def greet(connection_info: Mapping[str, Any], timeout: float = ANSWER_SECONDS) -> Greeting:
+async def greet(connection_info: Mapping[str, Any]) -> Greeting:
     """Send ``kernel_info_request`` on the control and shell channels, and a heartbeat.
 
-    See "Messaging in Jupyter". Returns with the first answer; `timeout` in seconds.
+    See "Messaging in Jupyter". Returns with the first answer, or after `ANSWER_SECONDS`.
     """
     client = AsyncKernelClient(context=zmq.asyncio.Context.instance())
     client.load_connection_info(cast(KernelConnectionInfo, dict(connection_info)))
@@ -48,7 +48,9 @@ async def greet(connection_info: Mapping[str, Any], timeout: float = ANSWER_SECO
             asyncio.ensure_future(_answer(client, sockets[channel]))
             for channel in ("control", "shell")
         ]
-        done, _ = await asyncio.wait(answers, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(
+            answers, timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
         info = next((answer.result() for answer in done), None)
         _, shell = answers
         if info is not None:

@@ -70,11 +70,11 @@ class KernelContainer:
         return await self.engine.check(self.watch())
 
     async def look(self) -> ContainerInfo | None:
-        """The same of a run that is followed already."""
+        """Look again at a run that is watched already. None: gone."""
         return await self.engine.check(self._watch or self.watch())
 
     def watch(self) -> Watch:
-        """The same of a run that is known to go on afterwards."""
+        """Watch a run without a look at it: it will show by itself that it goes on."""
         self.end_requested = False
         self._watch = self.engine.watcher.follow(self.identity.container_id, self._on_oom)
         if self.reporter is not None:
@@ -82,7 +82,7 @@ class KernelContainer:
         return self._watch
 
     def report_to(self, reporter: Reporter) -> None:
-        """When memory runs out, and how it ends: of a run that is watched already."""
+        """Have it said when memory runs out, and how it ends: of a run that is watched already."""
         self.reporter = reporter
         if self._watch is not None:
             self._watch.ended.add_done_callback(lambda ended: self._report_end(ended.result()))
@@ -107,13 +107,10 @@ class KernelContainer:
             await self.engine.signal(self.identity.container_id, signum)
 
     async def end(self, signum: int) -> None:
-        """SIGKILL or SIGTERM. A paused container is unpaused first: it could not act on it."""
+        """SIGKILL or SIGTERM: see `end_container`."""
         self.end_requested = True
-        if self.status is not None:
-            return
-        if not await self.engine.signal(self.identity.container_id, signum):
-            await self.engine.unpause(self.identity.container_id)
-            await self.engine.signal(self.identity.container_id, signum)
+        if self.status is None:
+            await end_container(self.engine, self.identity.container_id, signum)
 
     async def remove(self) -> None:
         """End and remove it. Raises `EngineError` when the engine does not do it."""
@@ -157,6 +154,13 @@ class KernelContainer:
             self.reporter.exited(
                 status, requested=self.end_requested, memory_limit=self.identity.memory_limit
             )
+
+
+async def end_container(engine: Engine, container: str, signum: int) -> None:
+    """SIGKILL or SIGTERM. A paused container is unpaused first: it could not act on it."""
+    if not await engine.signal(container, signum):
+        await engine.unpause(container)
+        await engine.signal(container, signum)
 
 
 async def remove_launch(engine: Engine, container: str, launch_id: str) -> None:

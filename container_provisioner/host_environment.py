@@ -135,7 +135,7 @@ def _host_mounts(
         if path.exists():
             mounts.append(Mount(source=str(path.resolve()), target=str(path)))
     for prefix in (*program.prefixes, program.user_site):
-        if not prefix or any(_within(prefix, mount.target) for mount in mounts):
+        if not prefix or any(Path(prefix).is_relative_to(mount.target) for mount in mounts):
             continue
         source = Path(prefix).resolve()
         for what, private in (("a home", home), ("Jupyter's runtime", runtime)):
@@ -195,19 +195,15 @@ def host_variables(program: Program) -> dict[str, str]:
     return variables
 
 
-def _within(path: str, folder: str) -> bool:
-    return Path(path).is_relative_to(folder)
-
-
-def accounts(user: KernelUser) -> dict[str, str]:
+def account_files(user: KernelUser) -> dict[str, str]:
     """``passwd`` and ``group`` that name the kernel's user and nobody of the host."""
-    others = "root:x:0:0:root:/root:/usr/sbin/nologin\n"
+    users = "root:x:0:0:root:/root:/usr/sbin/nologin\n"
     groups = "root:x:0:\n"
     if user.uid != 0:
-        others += f"kernel:x:{user.uid}:{user.gid}:kernel:{HOME}:/bin/sh\n"
+        users += f"kernel:x:{user.uid}:{user.gid}:kernel:{HOME}:/bin/sh\n"
     if user.gid != 0:
         groups += f"kernel:x:{user.gid}:\n"
-    return {"passwd": others, "group": groups}
+    return {"passwd": users, "group": groups}
 
 
 @lru_cache(maxsize=1)

@@ -49,7 +49,7 @@ async def ensure_image(
     pull = _Pull(image, log, progress)
     try:
         await engine.pull(image, pull, deadline)
-    except (asyncio.TimeoutError, TimeoutError) as exc:
+    except asyncio.TimeoutError as exc:
         raise PullFailed(
             image, f"not finished after {deadline:g} s (pull_timeout); the engine goes on with it"
         ) from exc
@@ -99,7 +99,7 @@ async def image_user(engine: Engine, image: str, info: ImageInfo) -> KernelUser:
         return KernelUser(int(name), int(group or name))
     if info.id not in _known_accounts:
         async with unstarted(engine, info.id) as container:
-            _known_accounts[info.id] = await accounts(engine, container)
+            _known_accounts[info.id] = await passwd_entries(engine, container)
     known = _known_accounts[info.id]
     fields = next((line for line in known if name in (line[0], line[2])), None)
     if fields is None:
@@ -127,8 +127,8 @@ async def unstarted(engine: Engine, image: str) -> AsyncIterator[str]:
         await engine.remove(name)
 
 
-async def accounts(engine: Engine, container: str) -> list[list[str]]:
-    """The lines of the ``/etc/passwd`` in a container, split; empty when it has none."""
+async def passwd_entries(engine: Engine, container: str) -> list[list[str]]:
+    """The fields of each line of the ``/etc/passwd`` in a container; empty when it has none."""
     try:
         archive = await engine.download(container, "/etc/passwd", PASSWD_BYTES)
     except (ContainerGone, ArchiveTooLarge):

@@ -33,16 +33,21 @@ _NOT_IN_SWARM = (
 
 def internal_network_name(topology: Topology) -> str:
     """What it is called by an engine on this host, or on another, or by a swarm."""
-    if topology.nodes is not None:
+    if topology.is_swarm:
         return labels.SWARM_NETWORK
     return labels.PUBLISHED_NETWORK if topology.is_remote else labels.INTERNAL_NETWORK
+
+
+def internal_network_of(engine: Engine) -> str:
+    """What it is called by that engine, as this process reaches it."""
+    return internal_network_name(topology_of(engine.url, own=engine.own))
 
 
 async def ensure_internal_network(engine: Engine) -> None:
     """Have it. Raises `EngineError` when something else has its name or its bridge, and
     `ConfigurationError` for a swarm that does not have it."""
     topology = topology_of(engine.url, own=engine.own)
-    if topology.nodes is not None:
+    if topology.is_swarm:
         if not any(found.config_from for found in await engine.networks(labels.SWARM_NETWORK)):
             raise ConfigurationError(_NOT_IN_SWARM)
         return
@@ -81,7 +86,7 @@ async def remove_internal_network(engine: Engine) -> bool:
 
     Raises `EngineError` when the engine does not do it. Quiet about what is not this package's.
     """
-    name = internal_network_name(topology_of(engine.url, own=engine.own))
+    name = internal_network_of(engine)
     found = await engine.networks(name)
     if not any(labels.INTERNAL in network.labels for network in found):
         return False
@@ -89,9 +94,8 @@ async def remove_internal_network(engine: Engine) -> bool:
 
 
 async def leave_internal_network(engine: Engine, log: logging.Logger) -> None:
-    """After a container of it was removed: the same, to the end, and a failure is logged."""
+    """Remove it after one of its containers was removed, whoever cancels; a failure is logged."""
     try:
         await to_the_end(asyncio.ensure_future(remove_internal_network(engine)))
     except EngineError as exc:
-        name = internal_network_name(topology_of(engine.url, own=engine.own))
-        log.warning("Network %s may be left behind: %s", name, exc)
+        log.warning("Network %s may be left behind: %s", internal_network_of(engine), exc)

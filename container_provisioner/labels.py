@@ -34,7 +34,7 @@ ON_SERVER_EXIT = PREFIX + "on-server-exit"
 """``stop`` or ``keep``: what happens to the container when its owner dies."""
 
 RECORD = PREFIX + "record"
-"""What the record says as well, as JSON; without the key and what the engine knows."""
+"""A copy of what the record says, as JSON, without the key and without what the engine knows."""
 
 SPEC = PREFIX + "spec"
 """Digest of the container's definition: a restart in place needs an equal one."""
@@ -43,11 +43,11 @@ SCHEMA = PREFIX + "schema"
 """Version of the labels themselves."""
 
 INTERNAL = PREFIX + "internal"
-"""On the network that has no way out. Named like nothing else, so that nothing else is taken for
-it; its bridge on the host is called `INTERNAL_BRIDGE`, which firewalls can name."""
+"""On our networks without a way out. One that has the name and not this label is somebody else's,
+and may have a way out."""
 
 INTERNAL_NETWORK = "container-provisioner-internal"
-INTERNAL_BRIDGE = "jupyter-kernels"  # Linux takes fifteen characters
+INTERNAL_BRIDGE = "jupyter-kernels"  # for firewalls to name; Linux takes fifteen characters
 
 PUBLISHED_NETWORK = "container-provisioner-published"
 """Its counterpart for kernels that are used from another host: their ports are published there."""
@@ -115,6 +115,11 @@ def is_of_kernel(name: str, labels: Mapping[str, str], kernel_id: str) -> bool:
 def waits(name: str, labels: Mapping[str, str]) -> bool:
     """Whether it is a container of a pool that no kernel has claimed."""
     return WARM in labels and name == labels.get(KERNEL_ID)
+
+
+def label_filter(labels: Mapping[str, str | None]) -> list[str]:
+    """As the engine's API filters by labels; None is any value."""
+    return [name if value is None else f"{name}={value}" for name, value in labels.items()]
 
 
 def owned(*, owner: str, place: str) -> dict[str, str]:

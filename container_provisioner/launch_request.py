@@ -11,7 +11,7 @@ from typing import Any
 import zmq
 
 from .command import container_command
-from .connection import Endpoint
+from .connection import Endpoint, is_encrypted
 from .definition import LaunchRequest
 from .errors import ConfigurationError
 from .policy import Settings
@@ -61,7 +61,7 @@ def connect_far(manager: Any, settings: Settings) -> dict[str, str]:
         manager.context.setsockopt(option, value)
     if manager.transport_encryption == "required":
         return {}
-    # For all that can. On another host the others are refused below.
+    # Of kernels that can. On another host `launch_request` refuses the others.
     return {"transport_encryption": "auto"}
 
 
@@ -82,7 +82,7 @@ def launch_request(
     Raises `ConfigurationError` for a kernel whose messages others could read.
     """
     is_far = settings.topology.is_remote and not settings.topology.in_machine
-    if is_far and "curve_secretkey" not in connection_info and not settings.allow_plaintext:
+    if is_far and not is_encrypted(connection_info) and not settings.allow_plaintext:
         raise ConfigurationError(
             f"The engine at {settings.topology.engine_url} is on another host, and the kernel "
             f"{manager.kernel_name!r} does not say that it can encrypt its messages (metadata "

@@ -52,10 +52,10 @@ async def launch(
         reporter.know(image=prepared.root.title)
         for notice in prepared.notices:
             log.warning("Kernel %s: %s", request.kernel_id, notice)
-        container, claimed = None, None
+        again, claimed = None, None
         if predecessor is not None:
-            container = await _start_again(prepared, predecessor, log)
-        if container is None:
+            again = await _ready_again(prepared, predecessor, log)
+        if again is None:
             claimed = await claim(prepared, engine, log, undo)
         if claimed is not None:
             container, info = claimed.container, claimed.info
@@ -63,18 +63,7 @@ async def launch(
             reporter.know(start="warm")
             container.report_to(reporter)
         else:
-            try:
-                container, info = await _run(
-                    prepared, container, engine, log, undo, reporter, is_wanted
-                )
-            except NetworkMissing:
-                if container is None:
-                    raise
-                # Removed while it had ended ('docker network prune' does that), and perhaps made
-                # again: another network of that name is not the one that it was in.
-                container.reporter = None  # the run that is reported is not its
-                await container.remove()
-                container, info = await _run(prepared, None, engine, log, undo, reporter, is_wanted)
+            container, info = await _run(prepared, again, engine, log, undo, reporter, is_wanted)
         endpoint = request.transport.resolve(prepared.directory.sockets, info)
         if claimed is None:
             listening = request.transport.until_listening(endpoint)
@@ -102,7 +91,7 @@ async def launch(
     )
 
 
-async def _start_again(
+async def _ready_again(
     prepared: Preparation, predecessor: KernelContainer, log: logging.Logger
 ) -> KernelContainer | None:
     """The predecessor, ready to be started; None when it has to be replaced, and is removed."""
@@ -138,12 +127,29 @@ async def _run(
     reporter: Reporter,
     is_wanted: Callable[[], bool],
 ) -> tuple[KernelContainer, ContainerInfo]:
-    """Start the predecessor, or a new container where there is none."""
-    container = predecessor
-    reporter.know(start="cold" if container is None else "in-place")
-    if container is None:
-        reporter.tell("creating")
-        container = await _create(prepared, engine, log, undo)
+    """Start the predecessor, or a new container where there is none, or it has no network."""
+    if predecessor is not None:
+        reporter.know(start="in-place")
+        try:
+            return await _start(prepared, predecessor, undo, reporter, is_wanted)
+        except NetworkMissing:
+            # Removed while it had ended ('docker network prune' does that), and perhaps made
+            # again: another network of that name is not the one that it was in.
+            predecessor.reporter = None  # the run that is reported is not its
+            await predecessor.remove()
+    reporter.know(start="cold")
+    reporter.tell("creating")
+    container = await _create(prepared, engine, log, undo)
+    return await _start(prepared, container, undo, reporter, is_wanted)
+
+
+async def _start(
+    prepared: Preparation,
+    container: KernelContainer,
+    undo: AsyncExitStack,
+    reporter: Reporter,
+    is_wanted: Callable[[], bool],
+) -> tuple[KernelContainer, ContainerInfo]:
     undo.callback(container.unfollow)
     reporter.know(container_id=container.identity.container_id)
     reporter.tell("starting")

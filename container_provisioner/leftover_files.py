@@ -53,7 +53,10 @@ class Files:
         return ""
 
     def lost_kernels(self, there: Collection[str]) -> Iterator[tuple[str, str]]:
-        """Ids of kernels whose record nobody has, and of their containers, which are not there."""
+        """Recorded kernels that no living process has and whose container is not `there`.
+
+        Yields their ids, and their containers'.
+        """
         for record in self._recorded:
             kernel_id, container_id = record["kernel_id"], _container_of(record)
             engine = record["container"]["engine_url"] if container_id else ""
@@ -65,7 +68,7 @@ class Files:
     def forget(self, kernel_id: str, container_id: str) -> bool:
         """Remove all that is left of a container that is gone; nothing of a newer one's.
 
-        Returns True.
+        Returns True, as `remove` does when it is gone.
         """
         forgotten: list[dict[str, Any]] = []
 

@@ -34,7 +34,7 @@ def _leave() -> None:
 
 @dataclass(kw_only=True)
 class Ownership:
-    """This process's hold on one kernel. A guard that cannot be reached costs a warning each."""
+    """This process's hold on one kernel. When the guard cannot be reached, it warns and goes on."""
 
     kernel_id: str
     log: logging.Logger
@@ -61,7 +61,7 @@ class Ownership:
         await self._tell("release", kernel=self.kernel_id)
 
     def forget(self) -> None:
-        """It is no more, and neither is the connection file that its first manager wrote."""
+        """Remove its record, and the connection file that its first manager wrote."""
         self.records.forget(self.kernel_id)
         _to_be_removed.discard(self.kernel_id)
 

@@ -85,7 +85,7 @@ class Settings:
             )
 
     def _check_other_host(self) -> None:
-        is_swarm = self.topology.nodes is not None
+        is_swarm = self.topology.is_swarm
         where = f"The engine at {self.topology.engine_url} is {self.topology.where}"
         if is_swarm:
             where = "A swarm's kernels are on any of its nodes"
@@ -155,10 +155,11 @@ def choose_transport(name: str, topology: Topology = LOCAL) -> str:
 
 
 def choose_network(named: str, transport: str, profile: Profile, topology: Topology = LOCAL) -> str:
-    """`named`, else the profile's. Where that is none, tcp gets the one that has no way out.
+    """The network that was `named`, else the profile's; if that is none, tcp gets the one without a
+    way out.
 
-    Of a server in a container kernels join a network, if they need one; empty when it is not clear
-    which.
+    When the server is in a container and messages need a network, it is one of that container's;
+    empty when it is not clear which.
     """
     if not named and transport == "network" and topology.own is not None:
         return topology.own.network

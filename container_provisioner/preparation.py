@@ -1,4 +1,4 @@
-"""A request, after everything was looked up that can be without leaving a trace."""
+"""A launch request with everything decided that can be looked up without leaving a trace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from . import workspace
 from .adoptable import AdoptableKernel
 from .command import CONNECTION_NAME, ENVIRONMENT_NAME
 from .definition import LaunchRequest, container_spec, write_etc_files, write_files
@@ -19,7 +18,7 @@ from .policy import PROFILES, KernelUser, Settings, choose_user
 from .root import RootFilesystem, prepare_root
 from .spec import ContainerSpec
 from .store import KernelDirectory, own_lease, runtime_folder
-from .workspace import Workspace
+from .workspace import Workspace, check_access, check_mounts, choose_workspace, owner
 
 _told: weakref.WeakSet[Engine] = weakref.WeakSet()  # where this server is
 
@@ -112,9 +111,9 @@ async def prepare(
     if settings.topology.own is not None and engine not in _told:
         _told.add(engine)
         log.info("%s", settings.topology.describe(settings.transport, settings.network))
-    place = workspace.choose_workspace(request.folder, settings, runtime=runtime_folder())
-    workspace.check_mounts(
-        (*settings.mounts, *([place.mount] if place.mount else [])),
+    workspace = choose_workspace(request.folder, settings, runtime=runtime_folder())
+    check_mounts(
+        (*settings.mounts, *([workspace.mount] if workspace.mount else [])),
         engine_socket=engine.url.removeprefix("unix://") if engine.url.startswith("unix:") else "",
         topology=settings.topology,
     )
@@ -123,23 +122,25 @@ async def prepare(
         settings,
         caller=KernelUser(os.getuid(), os.getgid()),
         image_user=root.user,
-        workspace_owner=workspace.owner(place.mount.source) if place.mount else None,
+        workspace_owner=owner(workspace.mount.source) if workspace.mount else None,
     )
-    access = workspace.check_access(place.mount, user) if place.mount else ""
+    access = check_access(workspace.mount, user) if workspace.mount else ""
     directory = KernelDirectory.of(request.kernel_id)
     return Preparation(
         request=request,
         root=root,
         user=user,
-        workspace=place,
+        workspace=workspace,
         directory=directory,
-        spec=container_spec(request, root=root, user=user, place=place, directory=directory),
-        notices=tuple(filter(None, (place.notice, access, *_of_own_container(settings)))),
+        spec=container_spec(
+            request, root=root, user=user, workspace=workspace, directory=directory
+        ),
+        notices=tuple(filter(None, (workspace.notice, access, *_of_own_container(settings)))),
     )
 
 
 def _of_own_container(settings: Settings) -> Iterator[str]:
-    """What will surprise whose server is in a container."""
+    """What may surprise a user whose server is in a container."""
     topology = settings.topology
     if topology.own is None:
         return

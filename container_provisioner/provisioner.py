@@ -157,8 +157,8 @@ class ContainerProvisioner(ContainerSettings, ContainerProcess):  # type: ignore
             if self.facts is not None:
                 self._ownership.forget()  # an earlier run's record
             elif self.parent is not None and self.parent.transport == "ipc":
-                # Not to remove the sockets that it was told of: they may be another process's.
-                # (No longer a path than it was; a shutdown connects there, and nobody listens.)
+                # The manager would remove the sockets that it was told of, and they may be another
+                # process's: it is told of some that nobody has, by a path that is not longer.
                 self.parent.ip = str(Path(self.parent.ip).with_name("-"))
             if not isinstance(exc, ContainerProvisionerError):
                 raise

@@ -24,10 +24,9 @@ from .engine.calls import Engine
 from .errors import ContainerGone, EngineError, KernelNotAdoptable
 from .guard import GuardUnavailable, ask_guard
 from .guard.settle import owner_of, settle
-from .internal_network import internal_network_name, remove_internal_network
+from .internal_network import internal_network_of, remove_internal_network
 from .leftover_files import Files
 from .store import KernelDirectory, Offer, Offers, Place, lease_is_held, place_id
-from .topology import topology_of
 
 _WAITS = "it waits in a pool"
 
@@ -156,7 +155,7 @@ class _Look:
         # Files first: what is made between the two is missing in them, and nobody's leftover.
         files = await asyncio.to_thread(Files.now, engine.url)
         offers = await asyncio.to_thread(Offers().all)
-        network = internal_network_name(topology_of(engine.url))
+        network = internal_network_of(engine)
         volumes_of = {labels.KERNEL_ID: None, labels.PLACE: place_id()}
         containers, images, volumes, networks = await asyncio.gather(
             engine.list_containers({labels.KERNEL_ID: None}),

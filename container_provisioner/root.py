@@ -31,7 +31,8 @@ class RootFilesystem:
     is_host: bool = False
 
 
-# Their name says what is in them, so that one that was seen needs not be looked at again.
+# Engines that were seen to have the image of empty directories. It need not be looked for again:
+# its name is a digest of its content.
 _have_host_image: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
@@ -88,9 +89,8 @@ async def prepare_root(
         # A name costs a lookup; only user='image', or a root server, has to know its number.
         needed = settings.user == "image" or (settings.user == "auto" and not is_root(info.user))
         user = await image_user(engine, settings.image, info) if needed else None
-        is_swarm = settings.topology.nodes is not None
         return RootFilesystem(
-            image=pinned(settings.image, info) if is_swarm else settings.image,
+            image=pinned(settings.image, info) if settings.topology.is_swarm else settings.image,
             title=settings.image,
             argv=argv,
             version=info.id,

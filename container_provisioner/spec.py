@@ -53,7 +53,8 @@ class Placement:
     resources: Mapping[str, str] = field(default_factory=dict)  # kind -> a number, or an id
 
 
-# Newer than digests that stand in records; their defaults are what there was before.
+# Fields that are newer than some digests in records. With these values a spec is what it was before
+# there was the field, so its digest is, too.
 _SINCE_THEN = {"volumes": (), "published_on": "127.0.0.1", "placement": None}
 
 

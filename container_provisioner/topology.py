@@ -35,17 +35,18 @@ class OwnContainer:
 
     @property
     def network(self) -> str:
-        """The one that kernels are to join when nobody says: its only one, or its only one without
-        a way out. Empty when that is none. Never the engine's: who reaches that is root there."""
+        """The network that kernels join when nobody names one: this container's only one, else its
+        only one without a way out; empty when there is no such one. Never that by which the engine
+        is reached: who reaches the engine is root on its host."""
         possible = [name for name in self.networks if name != self.engine_network]
         closed = [name for name in possible if self.networks[name]]
         return next((names[0] for names in (possible, closed) if len(names) == 1), "")
 
     @property
     def project_labels(self) -> dict[str, str]:
-        """By which compose takes a kernel for a part of the server's project, as a service that is
-        not in its file: ``ps`` lists it, ``up`` leaves it alone, and ``down --remove-orphans``
-        removes it, with which the project's networks and volumes can go."""
+        """Labels by which compose takes a kernel for a part of the server's project, as a service
+        that is not in its file: ``ps`` lists it, ``up`` leaves it alone, and ``down
+        --remove-orphans`` removes it, so that the project's networks and volumes can go, too."""
         project = self.labels.get(f"{_COMPOSE}project")
         if not project:
             return {}
@@ -85,8 +86,13 @@ class Topology:
         return not self.shares_files and self.own is None
 
     @property
+    def is_swarm(self) -> bool:
+        """Whether kernels are services, on whichever node has room for them."""
+        return self.nodes is not None
+
+    @property
     def where(self) -> str:
-        """Of one that is remote, in a message."""
+        """Where a remote engine is, for a message."""
         return "in a virtual machine" if self.in_machine else "on another host"
 
     @property
@@ -108,8 +114,9 @@ class Topology:
         return str(PurePosixPath(holder.source) / real.relative_to(holder.target))
 
     def for_engine(self, mount: Mount) -> Mount:
-        """A mount of a path of this process, as the engine has to be told; writable only if it is
-        here. (Mounts of an engine on another host name paths of that.)"""
+        """A mount of a path of this process, as the engine has to be told. What this process's own
+        container has read-only is read-only there, too. (For an engine on another host, mounts name
+        paths of that host already.)"""
         there = self.host_path(mount.source) if self.own else None
         holder = self._holder(PurePosixPath(os.path.realpath(mount.source)))
         if there is None or holder is None:
@@ -162,15 +169,17 @@ def topology_of(
     own: OwnContainer | None = None,
     private: str = "",
 ) -> Topology:
-    """Of the engine at that URL: a unix socket is on this host, everything else on another one.
-    A swarm's kernels are on any of its nodes. What is in a virtual machine of this host, as that of
-    Docker Desktop, has none of its unix sockets, but its published ports are on loopback here.
+    """How this process sees the engine at that URL.
 
-    But for `own`: whatever the URL, the engine that has the container which this process runs in
-    is on this host, and sees other paths. Can it have `private`, the folder of the kernels' private
-    directories, files are shared. An engine that is not known yet, an empty URL, is taken to be on
-    this host. `engine_host` is the address to find its published ports at, where the URL does not
-    say.
+    A unix socket is on this host, and so is an engine that is not known yet (an empty URL);
+    everything else is on another host. A swarm's kernels are on any of its nodes. An engine in a
+    virtual machine of this host, such as Docker Desktop's, can share no unix sockets with this
+    host, but its published ports are on loopback here.
+
+    `own` is the container that this process runs in, if the engine has it. Then the engine is on
+    this host, whatever the URL says, and sees other paths; files are shared if it can mount
+    `private`, the folder of the kernels' private directories. `engine_host` is the address of the
+    engine's published ports, where the URL does not say.
     """
     if own is not None:
         inside = Topology(engine_url=engine_url, own=own, private=private)

@@ -139,9 +139,10 @@ def check_mounts(
 ) -> None:
     """Raises `WorkspaceError` for a source that does not exist, or that holds the engine's socket.
 
-    Whoever reaches that socket is root on this machine. `engine_socket` is empty for an engine that
-    has none here: of one on another host only the usual sockets are known, and what exists there it
-    will say. Of a server in a container the sources are paths there, on one of its mounts.
+    Whoever reaches that socket is root on the engine's host. `engine_socket` is empty for an engine
+    that has none on this host: then only the usual sockets are looked for, and whether a source
+    exists the engine will say. When the server is in a container, sources are paths in there, on
+    one of its mounts.
     """
     if not engine_socket and topology.own is None:
         for mount in mounts:

@@ -153,7 +153,7 @@ class FakeEngine:
 
     @verb
     def info(self) -> EngineInfo:
-        return EngineInfo(name="fake", version="1", api_version="1.41", runtimes=("runc",))
+        return EngineInfo(name="fake", version="1", api_version="1.41")
 
     @verb
     def create(self, spec: ContainerSpec) -> str:

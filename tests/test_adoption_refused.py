@@ -6,7 +6,6 @@ import copy
 import json
 import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ import docker
 import pytest
 from jupyter_client.manager import AsyncKernelManager
 
-from container_provisioner import adoption, labels
+from container_provisioner import greeting, labels
 from container_provisioner.errors import ContainerProvisionerError, KernelNotAdoptable
-from container_provisioner.greeting import greet
 from container_provisioner.store import KernelDirectory, RecordStore, place_id
 
 from .conftest import PLAIN_IMAGE, StartKernel, WriteKernelspec, own_jupyter, write_kernelspec
@@ -210,7 +208,7 @@ async def test_a_kernel_that_does_not_answer_is_refused(
     orphan: Orphan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F32: it runs, and nobody can tell whether it is the one with the key."""
-    monkeypatch.setattr(adoption, "greet", partial(greet, timeout=1.0))
+    monkeypatch.setattr(greeting, "ANSWER_SECONDS", 1.0)
     await orphan.say(FREEZE)
     await until(
         lambda: any("T" in row[1] for row in orphan.container.top(ps_args=STATES)["Processes"])

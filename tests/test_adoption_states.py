@@ -6,16 +6,14 @@ import asyncio
 import json
 import os
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import docker
 import pytest
 
-from container_provisioner import adoption
+from container_provisioner import greeting
 from container_provisioner.errors import KernelNotAdoptable
-from container_provisioner.greeting import greet
 from container_provisioner.store import KernelDirectory
 
 from .conftest import Kernel, WriteKernelspec
@@ -76,7 +74,7 @@ async def test_a_kernel_too_busy_for_its_control_channel_is_adopted(
     orphaned: Orphaned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F31: the heartbeat is the second opinion. A call that holds Python's lock answers nothing."""
-    monkeypatch.setattr(adoption, "greet", partial(greet, timeout=1.0))
+    monkeypatch.setattr(greeting, "ANSWER_SECONDS", 1.0)
     async with orphaned() as orphan:
         await orphan.send(
             "import ctypes, time; time.sleep(0.5); ctypes.PyDLL(None).system(b'sleep 4')"

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from container_provisioner.guard import GuardUnavailable, ask_guard
+from container_provisioner.guard import GuardUnavailable, ask_guard, client
 from container_provisioner.guard.client import socket_path
 from container_provisioner.store import leases
 
@@ -202,6 +202,21 @@ def test_a_request_that_makes_no_sense_does_no_harm(new_owner: NewOwner, runtime
                 answer = connection.recv(65536)
         assert not answer or set(json.loads(answer)) == {"error"}
     assert ask("settle", owner="") == {}
+    assert guards(runtime_dir) == [pid]
+
+
+def test_a_guard_that_hangs_is_not_taken_for_none(
+    new_owner: NewOwner, runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_owner().ask()
+    pid = the_guard(runtime_dir)
+    os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.2)
+    try:
+        with pytest.raises(GuardUnavailable, match=r"does not answer within 0\.2 s"):
+            ask("settle", owner="")
+    finally:
+        os.kill(pid, signal.SIGCONT)
     assert guards(runtime_dir) == [pid]
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,7 +21,8 @@ from jupyter_client.multikernelmanager import AsyncMultiKernelManager
 
 from container_provisioner import labels
 from container_provisioner.guard import ask_guard
-from container_provisioner.store import RecordStore, own_lease, place_id
+from container_provisioner.guard.settle import settle
+from container_provisioner.store import KernelDirectory, Place, RecordStore, own_lease, place_id
 
 from .conftest import PLAIN_IMAGE, WriteKernelspec, own_jupyter, write_kernelspec
 from .ends import left_below
@@ -229,3 +232,29 @@ def test_the_guard_gives_no_secret_away(
     for words in (command, log.read_text()):
         assert "hunter2" not in words
         assert key not in words
+
+
+async def test_who_waits_for_the_records_keeps_nobody_else_waiting(runtime_dir: Path) -> None:
+    """The guard answers all owners in one event loop; others may hold the records for seconds."""
+    owner, records = "0123456789abcdef", RecordStore()
+    names = ("launch_id", "container_id", "container_name", "image", "spec_digest")
+    facts = {
+        "identity": {"kernel_id": "k", **dict.fromkeys(names, "gone")},
+        "directory": str(KernelDirectory.of("k").path),
+        "engine_url": f"unix://{ENGINE}",
+    }
+    records.write("k", {"kernel_id": "k", "owner": owner, "container": facts})
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold(record: dict[str, Any] | None) -> None:
+        held.set()
+        let_go.wait(30)
+
+    holder = threading.Thread(target=records.update, args=("another", hold))
+    holder.start()
+    held.wait()
+    asyncio.get_running_loop().call_later(0.5, let_go.set)  # by the loop that must not wait
+    done = await settle(owner, [], records, Place.own(), logging.getLogger(__name__))
+    holder.join()
+    assert done.removed == ["k"]
+    assert not records.path("k").exists()

@@ -16,7 +16,7 @@ from container_provisioner.host_environment import (
     ETC,
     SYSTEM_PATH,
     Program,
-    accounts,
+    account_files,
     empty_image,
     find_program,
     home_archive,
@@ -187,12 +187,12 @@ def test_path_starts_with_the_programs_folder() -> None:
 
 def test_accounts_name_the_kernels_user_and_nobody_of_the_host() -> None:
     root = "root:x:0:0:root:/root:/usr/sbin/nologin\n"
-    assert accounts(KernelUser(1000, 100)) == {
+    assert account_files(KernelUser(1000, 100)) == {
         "passwd": f"{root}kernel:x:1000:100:kernel:{HOME}:/bin/sh\n",
         "group": "root:x:0:\nkernel:x:100:\n",
     }
-    assert accounts(KernelUser(0, 0)) == {"passwd": root, "group": "root:x:0:\n"}
-    assert accounts(KernelUser(5, 0))["group"] == "root:x:0:\n"
+    assert account_files(KernelUser(0, 0)) == {"passwd": root, "group": "root:x:0:\n"}
+    assert account_files(KernelUser(5, 0))["group"] == "root:x:0:\n"
 
 
 def members(archive: bytes) -> dict[str, tarfile.TarInfo]:

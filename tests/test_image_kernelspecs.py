@@ -31,7 +31,7 @@ from container_provisioner.kernelspecs import (
     image_kernelspecs,
 )
 from container_provisioner.kernelspecs.archives import ARCHIVE_BYTES, FILE_BYTES, read_archive
-from container_provisioner.kernelspecs.drafts import short_name
+from container_provisioner.kernelspecs.drafts import image_word
 from container_provisioner.kernelspecs.kernelspec import Resource, read_fields
 from container_provisioner.kernelspecs.writing import Staging
 
@@ -289,7 +289,7 @@ def test_fields_that_jupyter_stumbles_over_are_dropped():
     ],
 )
 def test_an_images_name_in_a_kernelspecs(image: str, name: str):
-    assert short_name(image) == name
+    assert image_word(image) == name
 
 
 def test_a_title_cannot_play_tricks():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
@@ -91,6 +92,21 @@ def test_one_that_cannot_be_read_is_dropped(offers: Offers, content: bytes):
     path.write_bytes(content)
     assert [offer.name for offer in offers.all()] == [MANY[1].name]
     assert not path.exists()
+
+
+def test_one_that_this_process_cannot_read_now_stays(
+    offers: Offers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a server with very many pages: the container still waits, and others can have it."""
+    offers.put(OFFER)
+
+    def refuse(*_: object, **__: object) -> str:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", refuse)
+        assert offers.all() == []
+    assert [offer.name for offer in offers.all()] == [OFFER.name]
 
 
 def test_what_a_writer_has_not_finished_is_not_offered(offers: Offers):

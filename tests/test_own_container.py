@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,11 @@ from container_provisioner.engine.base import ContainerInfo, NetworkInfo
 from container_provisioner.engine.calls import Engine
 from container_provisioner.engine.own_container import find_own_container, own_ids
 from container_provisioner.errors import ConfigurationError, ContainerGone, WorkspaceError
+from container_provisioner.internal_network import ensure_internal_network
+from container_provisioner.labels import INTERNAL_NETWORK
 from container_provisioner.policy import Settings
 from container_provisioner.provisioner import ContainerProvisioner
+from container_provisioner.pruning import find_leftovers, prune
 from container_provisioner.spec import Mount
 from container_provisioner.topology import OwnContainer, Topology, topology_of
 from container_provisioner.workspace import Workspace, check_mounts, choose_workspace
@@ -141,6 +145,18 @@ async def test_a_host_asks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     await engine.look_around()
     engine.close()
     assert (engine.own, fake.calls["inspect"]) == (None, 0)
+
+
+async def test_its_network_without_a_way_out_is_pruned(runtime_dir: Path):
+    """By the name that it was made with: the engine's URL alone would mean another host."""
+    engine = Engine(FakeEngine("tcp://engine:2375"))
+    engine.own = OWN
+    await ensure_internal_network(engine)
+    (found,) = await find_leftovers(engine)
+    assert (found.kind, found.name) == ("network", INTERNAL_NETWORK)
+    await prune(engine, logging.getLogger(__name__))
+    assert await engine.networks(INTERNAL_NETWORK) == []
+    engine.close()
 
 
 def test_what_is_mounted_in_an_inspection():

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import stat
+import subprocess
 import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from container_provisioner.copying.packing import pack
+from container_provisioner.copying.streams import feed
+from container_provisioner.copying.transfer import Transfer
 from container_provisioner.copying.unpacking import Copied, NoArchive, unpack
 from container_provisioner.errors import CopyFailed
+
+from .fake_execution import FakeExecution
 
 
 def member(name: str, content: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
@@ -221,3 +228,19 @@ def test_what_is_packed_is_unpacked(root: Path, tmp_path_factory: pytest.TempPat
     assert (packed.files, packed.size, len(packed.left_out)) == (2, 1, 1)
     unpack(io.BytesIO(b"".join(pieces)), root, "", is_directory=True)
     assert tree(root) == {"top": "", "top/d": "", f"top/d/{'long-' * 40}": "1", "top/d/l": "-> .."}
+
+
+async def test_what_cannot_be_packed_ends_the_copy(tmp_path: Path) -> None:
+    """Both sides would wait for ever otherwise: the command for its input, we for its answer."""
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    subprocess.run(["sh", "-c", "for i in $(seq 1200); do mkdir d; cd d; done"], cwd=deep)
+    write = Transfer(FakeExecution(["cat"]))
+    try:
+        work = partial(pack, deep, "deep", write.execution.send)
+        copying = write.in_thread(lambda: feed(write, work))
+        with pytest.raises(CopyFailed, match="nested too deep"):
+            await asyncio.wait_for(copying, 20)
+    finally:
+        write.execution.close()
+        subprocess.run(["rm", "-rf", deep])

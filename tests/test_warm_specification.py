@@ -70,7 +70,7 @@ def prepared(
         }
     )
     directory = KernelDirectory.of(of.kernel_id)
-    spec = container_spec(of, root=filesystem, user=user, place=place, directory=directory)
+    spec = container_spec(of, root=filesystem, user=user, workspace=place, directory=directory)
     return Preparation(
         request=of, root=filesystem, user=user, workspace=place, directory=directory, spec=spec
     )

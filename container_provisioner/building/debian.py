@@ -67,7 +67,7 @@ async def _run(*argv: str) -> None:
     except asyncio.CancelledError:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+        with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(process.wait(), _END_SECONDS)
         raise
     if process.returncode:

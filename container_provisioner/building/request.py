@@ -11,7 +11,6 @@ from .host_network import HOST_CA, HostNetwork
 from .recipe import Recipe
 from .replaced import full_name
 
-DOCKERFILE = "Dockerfile"
 _GENERATED = "Dockerfile.container-kernel"
 # Of a folder without a .dockerignore. The user's own Dockerfile may want them.
 _IGNORED = (".git", ".venv", "venv", "**/__pycache__", "**/.ipynb_checkpoints", "**/node_modules")

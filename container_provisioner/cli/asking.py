@@ -12,12 +12,13 @@ import click
 from ..config import ContainerSettings
 from ..engine.calls import Engine
 from ..engine.find import close_engines, open_engine, open_swarm
+from ..trait_types import ENVIRONMENT_PREFIX
 
 T = TypeVar("T")
 
-ENGINE_URL = "CONTAINER_PROVISIONER_ENGINE_URL"
+ENGINE_URL = f"{ENVIRONMENT_PREFIX}ENGINE_URL"
 _GIVEN = f"{__name__}.engine_url"
-_SWARM = "CONTAINER_PROVISIONER_SWARM"
+_SWARM = f"{ENVIRONMENT_PREFIX}SWARM"
 """Set to anything, as ``--swarm`` does: the kernels meant are services of the engine's swarm."""
 
 
@@ -30,7 +31,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def use_engine(url: str) -> None:
-    """Have the engine there be the one that is asked, by the kernels too that are started here."""
+    """Ask the engine at that URL, and start kernels there."""
     os.environ[ENGINE_URL] = url
     click.get_current_context().meta[_GIVEN] = url
 
@@ -50,7 +51,7 @@ def swarm_is_meant() -> bool:
 
 
 async def the_engine(*, of_images: bool = False) -> Engine:
-    """The one that kernels run on whose stanza names no other: ``--engine-url``, else by the
+    """The engine of kernels whose stanza names none: ``--engine-url``, else by the
     variables ``CONTAINER_PROVISIONER_ENGINE`` and ``…_ENGINE_URL``, else the first that answers.
     With ``--swarm`` it is that one's swarm, but for what is done with images (`of_images`).
 

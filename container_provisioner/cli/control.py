@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import signal
 import time
-from dataclasses import replace
 from queue import Empty
 from typing import Any
 
@@ -25,6 +24,7 @@ from ..connection import from_json
 from ..engine.base import ENDED, RUNNING
 from ..engine.calls import Engine
 from ..errors import ContainerGone, EngineError, KernelDied, KernelNotAdoptable, OwnerRefused
+from ..handle import end_container
 from ..internal_network import remove_internal_network
 from ..policy import INTERNAL
 from ..store import KernelDirectory, RecordStore, lease_facts, lease_is_held
@@ -75,9 +75,7 @@ async def _kill(engine: Engine, kernel: ListedKernel) -> None:
     container = kernel.container.id
     with contextlib.suppress(ContainerGone):
         run = (await engine.inspect(container)).started_at
-        if not await engine.signal(container, signal.SIGKILL):
-            await engine.unpause(container)
-            await engine.signal(container, signal.SIGKILL)
+        await end_container(engine, container, signal.SIGKILL)
         deadline = time.monotonic() + END_SECONDS  # some engines answer before it has ended
         # Whoever has it may start it again, sooner than this looks.
         while (found := await engine.inspect(container)).state in RUNNING:
@@ -196,7 +194,5 @@ async def connection_info(engine: Engine, kernel: ListedKernel) -> Any:
         record = rebuild_record(found)
     facts = AdoptableKernel.from_json(record)
     info = from_json(record.get("connection_info"))
-    if not facts.transport:  # as schema 1 had it
-        facts = replace(facts, transport=info["transport"])
     # An engine may have given it other ports since.
     return {**info, **facts.channels().resolve(facts.directory.sockets, found).as_fields()}

@@ -8,11 +8,11 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from ..command import is_python
+from ..command import python_in
 from ..copying.packing import pack
 from ..copying.streams import feed, pass_on, send
 from ..copying.transfer import READ, WRITE, take_back, transfer
@@ -53,11 +53,13 @@ class Place:
         return "" if is_content else last
 
 
-def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+def _complete(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     found = complete_kernel(context, parameter, incomplete)
     return [
-        *(click.shell_completion.CompletionItem(f"{i.value}:", help=i.help) for i in found),
-        click.shell_completion.CompletionItem(incomplete, type="file"),
+        *(CompletionItem(f"{item.value}:", help=item.help) for item in found),
+        CompletionItem(incomplete, type="file"),
     ]
 
 
@@ -134,8 +136,7 @@ async def _copy(source: Place, destination: Place) -> tuple[ListedKernel, Copied
 
 
 def _python(kernel: ListedKernel) -> str:
-    argv = kernel.facts.identity.argv if kernel.facts is not None else ()
-    return next(filter(is_python, argv), "")
+    return python_in(kernel.facts.identity.argv) if kernel.facts is not None else ""
 
 
 def _arrival(source: Place, destination: str, found: str, *, is_directory: bool) -> str:

@@ -133,13 +133,7 @@ def install(
         )
     if user + sys_prefix + bool(prefix) > 1:
         raise click.UsageError("--user, --sys-prefix and --prefix exclude each other.")
-    config = {option: value for option, value in settings.items() if value is not None}
-    config |= {"image": image} if image else {}
-    config |= {"on_server_exit": "keep"} if keep else {}
-    config |= {"engine_url": given_engine()} if given_engine() else {}
-    if twice := sorted(config.keys() & further.keys()):
-        raise click.UsageError(f"{twice[0]} is given by --set and by an option of its own.")
-    config |= further
+    config = _config(settings, further, image=image, keep=keep)
     if "engine_url" in further:
         use_engine(further["engine_url"])
     settled = _settled(provisioner, config)
@@ -177,6 +171,19 @@ def install_image(image: str, *, may_ask: bool) -> list[Installed]:
     chosen = choose(found, (), image=image, may_ask=may_ask)
     drafts = [draft(spec, config={"image": image}) for spec in chosen]
     return run(_install(drafts, kernels_folder(), replace=False, checks=True))
+
+
+def _config(
+    settings: Mapping[str, Any], further: Mapping[str, Any], *, image: str | None, keep: bool
+) -> dict[str, Any]:
+    """The stanza's settings, of all the options that name some; `further` is ``--set``."""
+    config = {option: value for option, value in settings.items() if value is not None}
+    config |= {"image": image} if image else {}
+    config |= {"on_server_exit": "keep"} if keep else {}
+    config |= {"engine_url": given_engine()} if given_engine() else {}
+    if twice := sorted(config.keys() & further.keys()):
+        raise click.UsageError(f"{twice[0]} is given by --set and by an option of its own.")
+    return {**config, **further}
 
 
 def _settled(provisioner: str, config: Mapping[str, Any]) -> Settings:

@@ -11,13 +11,13 @@ from contextlib import aclosing
 import click
 
 from ..engine.base import Output
+from ..exits import ESCAPE_SEQUENCES
 from .asking import run, the_engine
 from .kernels import complete_kernel, find_kernel, list_kernels
 from .output import json_option
 
 # Colours and the like may pass; what moves the cursor, names windows or asks the terminal may not.
 _COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
-_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 
 
 @click.command()
@@ -81,6 +81,6 @@ def printable(text: str) -> str:
     """Without what could play tricks in a terminal: it comes from inside the sandbox."""
     parts = _COLOUR.split(text)  # text and colours in turn
     for index in range(0, len(parts), 2):
-        plain = _ESCAPE.sub("", parts[index])
+        plain = ESCAPE_SEQUENCES.sub("", parts[index])
         parts[index] = "".join(c for c in plain if c.isprintable() or c in "\n\t\r")
     return "".join(parts)

@@ -34,7 +34,7 @@ _SILENT = logging.Logger("silent", level=logging.CRITICAL)
 
 
 async def present(
-    engine: Engine, image: str, *, policy: str = "missing", deadline: float = 600
+    engine: Engine, image: str, *, policy: str = "missing", deadline: float
 ) -> ImageInfo:
     """`image.ensure_image` for a person who waits: shows the pull, when there has to be one.
 

@@ -38,16 +38,17 @@ def feed(write: Transfer, work: Callable[[], Copied]) -> Copied:
     Raises `CopyFailed`.
     """
     done: list[Copied] = []
-    failures: list[OSError] = []
+    failures: list[Exception] = []
 
     def run() -> None:
         try:
             done.append(work())
         except EngineError:
             pass  # it has ended; its exit code says why
-        except OSError as exc:
+        except Exception as exc:  # noqa: BLE001 - raised by the thread that waits
             failures.append(exc)
-        write.execution.end_input()
+        finally:
+            write.execution.end_input()  # else both sides would wait for the other for ever
 
     feeder = threading.Thread(target=run, daemon=True)
     feeder.start()
@@ -58,7 +59,10 @@ def feed(write: Transfer, work: Callable[[], Copied]) -> Copied:
         if not failures:
             raise
     feeder.join()
-    if failures:
-        exc = failures[0]
-        raise CopyFailed(f"{exc.filename}: {exc.strerror or exc}.") from exc
+    for exc in failures:
+        if isinstance(exc, OSError):
+            raise CopyFailed(f"{exc.filename}: {exc.strerror or exc}.") from exc
+        if isinstance(exc, RecursionError):  # tarfile descends by recursion
+            raise CopyFailed("Its folders are nested too deep to be copied.") from exc
+        raise exc
     return done[0] if done else Copied()

@@ -158,7 +158,9 @@ def _unpack_one(
         # Another name of a link would lead elsewhere, from another folder.
         if not _check_links(root, linkname).is_file() or (root / linkname).is_symlink():
             raise _LeftOut(f"{linkname!r}, which it is another name of, is no file")
-    elif member.issym() and ".." in dropwhile(_climbs, PurePosixPath(linkname).parts):
+    elif member.issym() and ".." in dropwhile(
+        lambda part: part == "..", PurePosixPath(linkname).parts
+    ):
         raise _LeftOut(f"it leads to {member.linkname!r}, by way of another link")
     safe = tarfile.data_filter(member.replace(name=name, linkname=linkname, deep=False), str(root))
     target = _check_links(root, name)
@@ -194,10 +196,6 @@ def _plain(name: str) -> str:
     if ".." in parts:
         raise _LeftOut("its name leads out of the directory")
     return str(PurePosixPath(*parts))
-
-
-def _climbs(part: str) -> bool:
-    return part == ".."
 
 
 def _check_links(root: Path, name: str) -> Path:

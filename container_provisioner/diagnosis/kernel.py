@@ -162,7 +162,7 @@ def _why(tried: Trial, settings: Settings) -> str:
     if settings.topology.is_remote:
         encrypted = "encrypted" if tried.is_encrypted else "not encrypted (allow_plaintext)"
         where = f"the engine is {settings.topology.where}"
-        if settings.topology.nodes is not None:
+        if settings.topology.is_swarm:
             where = "on a node"
         return f"{where}, found at {tried.address}; {encrypted}"
     return "as the settings say" if settings.transport != "ipc" else "the engine is on this host"

@@ -110,7 +110,6 @@ class EngineInfo:
     name: str  # "docker" or "podman"
     version: str
     api_version: str
-    runtimes: tuple[str, ...] = ()
     security: tuple[str, ...] = ()  # what it confines containers with: "seccomp", "rootless", …
     is_manager: bool = False  # of a swarm
     warnings: tuple[str, ...] = ()  # what it says that it cannot do, such as limit memory
@@ -133,7 +132,7 @@ class EventStream(Protocol):
 
 
 class OutputStream(Protocol):
-    """The same of output."""
+    """Output until the container, the engine or `close`, from any thread, ends the stream."""
 
     def __iter__(self) -> Iterator[Output]: ...
 
@@ -200,7 +199,7 @@ class BuildRequest:
     network: str = ""  # of the commands that it runs; empty is the engine's default
     use_cache: bool = True
     titles: Mapping[str, str] = field(default_factory=dict)
-    """What a step is called whose instruction, on one line, matches a pattern."""
+    """By pattern: what progress calls a step whose instruction, on one line, matches it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,8 +255,8 @@ class ContainerEngine(Protocol):
     def start(self, container: str) -> None:
         """Run it. Quiet when it runs already.
 
-        Raises `ContainerGone`, `CommandMissing`, `NetworkMissing`. Of a network that was removed
-        and made again the last is true for ever to a container that has run in it.
+        Raises `ContainerGone`, `CommandMissing`, `NetworkMissing`. A container that has run in a
+        network which was then removed raises the last for ever, even if the network is made again.
         """
         ...
 
@@ -297,7 +296,7 @@ class ContainerEngine(Protocol):
         ...
 
     def output(self, container: str, lines: int | None, follow: bool) -> OutputStream:
-        """The same as it was written, all of it when `lines` is None.
+        """The last lines of it, piece by piece as it was written; all when `lines` is None.
 
         `follow`: and what they write from now on, until the container ends. Raises `ContainerGone`.
         """
@@ -306,7 +305,7 @@ class ContainerEngine(Protocol):
     def upload(self, container: str, path: str, archive: bytes) -> None:
         """Unpack a tar archive below `path`; owners and modes are the archive's.
 
-        In a volume all may become the container's user's.
+        In a volume, the engine may give all of it to the container's user instead.
         """
         ...
 

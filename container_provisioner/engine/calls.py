@@ -186,7 +186,7 @@ class Engine:
         return await self._call(_repeatable(self.adapter.download), container, path, limit)
 
     async def execute(self, container: str, argv: Sequence[str]) -> Execution:
-        """What comes of it blocks, and is for a thread."""
+        """The `Execution` itself blocks: to be used in a thread."""
         return await self._call(self.adapter.execute, container, argv)
 
     async def inspect_image(self, image: str) -> ImageInfo:

@@ -17,6 +17,7 @@ import requests
 from docker.types import CancellableStream
 
 from ..errors import BuildFailed, ContainerGone, EngineError, EngineUnavailable
+from ..exits import ESCAPE_SEQUENCES
 from .answers import pull_step
 from .base import BuildProgress, BuildRequest, BuildStep, PullStep
 from .docker_errors import engine_errors
@@ -40,7 +41,6 @@ _RUNS = re.compile(r" ---> Running in ([0-9a-f]+)")
 _MADE = re.compile(r" ?-+> ([0-9a-f]{10,64})")
 _REMOVED = re.compile(r"Remov(?:ing|ed) intermediate container ([0-9a-f]+)")
 _EXIT = re.compile(r"(?:returned a non-zero code:|while running runtime: exit status) (\d+)")
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours, moves of the cursor
 _LOGIN = re.compile(r"://[^/\s@]+:[^/\s@]+@")  # of a proxy or an index; shown to nobody
 _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
@@ -51,10 +51,10 @@ class _Transcript:
     def __init__(self, titles: Mapping[str, str]) -> None:
         self._titles = titles
         self.step = BuildStep(number=0, total=0, instruction="")
-        self.made: list[str] = []  # the beginnings of ids of images, those of the cache not
+        self.made: list[str] = []  # beginnings of ids of images that it made, the cache's not
         self.container = ""  # that runs a step now
         self.image = ""  # the id of the last stage's
-        self.is_named = False  # that it was said to be
+        self.is_named = False  # the engine has said so
         self.error = ""
         self.output: deque[str] = deque(maxlen=OUTPUT_LINES)  # of this step
         self._rest = ""  # of a line that has not ended yet
@@ -73,7 +73,7 @@ class _Transcript:
             lines.append(self._rest)
         for line in lines:
             # Of a line that was written over, the last.
-            shown = _LOGIN.sub("://", _ESCAPES.sub("", line)).rstrip().rpartition("\r")[2]
+            shown = _LOGIN.sub("://", ESCAPE_SEQUENCES.sub("", line)).rstrip().rpartition("\r")[2]
             if shown.strip() and (step := self._read_line(shown)) is not None:
                 yield step
 
@@ -235,15 +235,16 @@ class DockerBuild:
     def _settle(self, client: Any) -> None:
         """The engine removes the container of a build whose caller has gone; wait until it has."""
         container = self._said.container
+        if not container:
+            return
         deadline = time.monotonic() + SETTLE_SECONDS
         with suppress(ContainerGone, EngineUnavailable):
-            while container and time.monotonic() < deadline:
+            while time.monotonic() < deadline:
                 with engine_errors(doing=f"Inspecting container {container}"):
                     client.inspect_container(container)
                 time.sleep(0.05)
-            if container:
-                with engine_errors(doing=f"Removing container {container}"):
-                    client.remove_container(container, v=True, force=True)
+            with engine_errors(doing=f"Removing container {container}"):
+                client.remove_container(container, v=True, force=True)
 
     def _clear_away(self, client: Any) -> None:
         """Remove the images without a name that this build has made: earlier stages, with what was

@@ -14,7 +14,6 @@ import docker
 import docker.errors
 from docker.utils import parse_repository_tag
 
-from .. import labels
 from ..errors import (
     ArchiveTooLarge,
     ConfigurationError,
@@ -23,6 +22,7 @@ from ..errors import (
     ImageMissing,
     PullFailed,
 )
+from ..labels import KERNEL_ID, label_filter
 from ..spec import ContainerSpec
 from ..topology import topology_of
 from .address import client_options
@@ -132,7 +132,6 @@ class DockerEngine(DockerNetworks, DockerVolumes):
             name="podman" if "podman" in components.lower() else "docker",
             version=version.get("Version", ""),
             api_version=version.get("ApiVersion", ""),
-            runtimes=tuple(sorted(host.get("Runtimes") or {})),
             security=tuple(security),
             is_manager=bool((host.get("Swarm") or {}).get("ControlAvailable")),
             warnings=tuple(host.get("Warnings") or ()),
@@ -162,10 +161,9 @@ class DockerEngine(DockerNetworks, DockerVolumes):
             return container_info(client.inspect_container(container))
 
     def list_containers(self, labels: Mapping[str, str | None]) -> list[ContainerInfo]:
-        wanted = [name if value is None else f"{name}={value}" for name, value in labels.items()]
         client = self._client
         with engine_errors(doing="Listing containers"):
-            found = client.containers(all=True, filters={"label": wanted})
+            found = client.containers(all=True, filters={"label": label_filter(labels)})
         return [self._listed(item) for item in found]
 
     def _listed(self, item: Mapping[str, Any]) -> ContainerInfo:
@@ -270,10 +268,10 @@ class DockerEngine(DockerNetworks, DockerVolumes):
                 filters={
                     "type": "container",
                     "event": ["die", "oom", "destroy"],
-                    "label": labels.KERNEL_ID,
+                    "label": KERNEL_ID,
                 },
             )
-        return _DockerEvents(stream)
+        return DockerEvents(stream)
 
     def inspect_image(self, image: str) -> ImageInfo:
         client = self._client
@@ -292,10 +290,9 @@ class DockerEngine(DockerNetworks, DockerVolumes):
         )
 
     def list_images(self, labels: Mapping[str, str | None]) -> list[ImageInfo]:
-        wanted = [name if value is None else f"{name}={value}" for name, value in labels.items()]
         client = self._client
         with engine_errors(doing="Listing images"):
-            found = client.images(filters={"label": wanted})
+            found = client.images(filters={"label": label_filter(labels)})
         return [
             ImageInfo(
                 id=item["Id"],
@@ -353,7 +350,7 @@ class DockerEngine(DockerNetworks, DockerVolumes):
             self._tunnel.close()
 
 
-class _DockerEvents:
+class DockerEvents:
     """The SDK's stream, as `Event`s. What it raises when it breaks arrives as an `EngineError`."""
 
     def __init__(self, stream: Any) -> None:
@@ -361,8 +358,13 @@ class _DockerEvents:
 
     def __iter__(self) -> Iterator[Event]:
         with engine_errors(doing="Following the engine's events"):
-            for event in self._stream:
-                yield Event(action=event["Action"], container_id=event["Actor"]["ID"])
+            for body in self._stream:
+                if (event := self._event(body)) is not None:
+                    yield event
+
+    def _event(self, body: Mapping[str, Any]) -> Event | None:
+        """None for what nobody asked about."""
+        return Event(action=body["Action"], container_id=body["Actor"]["ID"])
 
     def close(self) -> None:
         with engine_errors(doing="Closing the event stream"):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ContainerGone, EngineError
+from ..labels import label_filter
 from .docker_errors import engine_errors
 
 
@@ -15,10 +16,9 @@ class DockerVolumes:
     _client: Any
 
     def unused_volumes(self, labels: Mapping[str, str | None]) -> list[str]:
-        wanted = [name if value is None else f"{name}={value}" for name, value in labels.items()]
         client = self._client
         with engine_errors(doing="Listing volumes"):
-            found = client.volumes(filters={"label": wanted, "dangling": True})
+            found = client.volumes(filters={"label": label_filter(labels), "dangling": True})
         return [
             item["Name"]
             for item in found.get("Volumes") or ()

@@ -139,7 +139,7 @@ def _adapter(url: str) -> ContainerEngine:
 
 
 def _as_podman(engine: Engine) -> Engine:
-    """What answers is known only then."""
+    """With the adapter for Podman: that it is one was known only when it had answered."""
     if isinstance(engine.adapter, PodmanEngine):
         return engine
     engine.close()

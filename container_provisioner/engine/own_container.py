@@ -82,9 +82,10 @@ def _seen(mount: Mount) -> Mount:
 
 
 def _is_closed(engine: ContainerEngine, network: str) -> bool:
-    """Whether it has no way out. One of which the engine, or a proxy before it, tells nothing has.
+    """Whether the network has no way out.
 
-    Only a name is chosen by it, and a notice worded.
+    One that the engine, or a proxy before it, says nothing about is taken to have one: all that
+    follows is which network is chosen by default, and what a notice says.
     """
     try:
         return any(found.internal for found in engine.networks(network))

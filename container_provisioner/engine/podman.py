@@ -27,6 +27,7 @@ from ..errors import (
     RuntimeMissing,
     WorkspaceError,
 )
+from ..exits import KILLED
 from ..spec import ContainerSpec, Tmpfs
 from .base import (
     ENDED,
@@ -42,7 +43,7 @@ from .base import (
     Usage,
 )
 from .docker_build import DockerBuild
-from .docker_engine import MAX_CONNECTIONS, DockerEngine
+from .docker_engine import MAX_CONNECTIONS, DockerEngine, DockerEvents
 from .docker_errors import engine_errors
 from .kernel_log import memory_ran_out
 from .podman_service import PodmanService, ServiceAdapter
@@ -56,8 +57,6 @@ _ATTEMPTS = 5
 # What an inspection fails of while the container ends.
 _ENDING = ("no such process", "cannot get cgroup path")
 _ENDING_SECONDS = 0.05
-
-_KILLED = 128 + signal.SIGKILL  # an exit code
 
 # Podman puts memory there when the root filesystem is read-only. Nobody has asked for it.
 _UNASKED = {"/run": "ro,nosuid,nodev,noexec,size=65536,mode=755", "/var/tmp": "ro,size=4096"}
@@ -153,7 +152,7 @@ class PodmanEngine(DockerEngine):
 
     def inspect(self, container: str) -> ContainerInfo:
         found = _settled(lambda: super(PodmanEngine, self).inspect(container))
-        if found.state in ENDED and found.exit_code == _KILLED and not found.oom_killed:
+        if found.state in ENDED and found.exit_code == KILLED and not found.oom_killed:
             # Podman 4.3 looks for its monitor's note in another folder than where that writes it.
             oom_killed = self.is_local and memory_ran_out(found.id)
             found = replace(found, oom_killed=oom_killed)
@@ -270,24 +269,15 @@ class PodmanEngine(DockerEngine):
         return DockerBuild(connect, request)
 
 
-class _PodmanEvents:
+class _PodmanEvents(DockerEvents):
     """Of containers that carry our label."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def __iter__(self) -> Iterator[Event]:
-        with engine_errors(doing="Following the engine's events"):
-            for event in self._stream:
-                actor = event["Actor"]
-                if labels.KERNEL_ID not in (actor.get("Attributes") or {}):
-                    continue
-                action = {"died": "die", "remove": "destroy"}.get(event["Action"], event["Action"])
-                yield Event(action=action, container_id=actor["ID"])
-
-    def close(self) -> None:
-        with engine_errors(doing="Closing the event stream"):
-            self._stream.close()
+    def _event(self, body: Mapping[str, Any]) -> Event | None:
+        actor, action = body["Actor"], body["Action"]
+        if labels.KERNEL_ID not in (actor.get("Attributes") or {}):
+            return None
+        action = {"died": "die", "remove": "destroy"}.get(action, action)
+        return Event(action=action, container_id=actor["ID"])
 
 
 class _LastOutput:

@@ -27,6 +27,7 @@ import requests
 from docker.transport import UnixHTTPAdapter
 from jupyter_core.paths import jupyter_runtime_dir
 
+from ..connection import SOCKET_PATH_LIMIT
 from ..errors import EngineUnavailable
 
 IDLE_SECONDS = 30
@@ -36,7 +37,6 @@ _LOOK_SECONDS = 0.02
 _ATTEMPTS = 5
 _SOCKET = "podman.sock"
 _NOTE = "oom"  # that memory ran out, by the monitor of whichever container
-_SOCKET_PATH_LIMIT = 107  # sun_path in sys/un.h, less the terminating null
 _WORDS = 300  # of what it said when it did not start
 
 # Nobody listens; or the service that did was about to end, and closed what had just been opened.
@@ -173,6 +173,6 @@ def _usual_folder() -> Path:
         Path(jupyter_runtime_dir()).absolute() / name / "podman",
         Path(os.environ.get("XDG_RUNTIME_DIR") or "/run") / f"{name}-podman",
     ):
-        if len(os.fsencode(folder / _SOCKET)) <= _SOCKET_PATH_LIMIT:
+        if len(os.fsencode(folder / _SOCKET)) <= SOCKET_PATH_LIMIT:
             return folder
     return Path("/tmp", f"{name}-podman-{os.getuid()}")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..exits import format_size
+from ..exits import KILLED, format_size
 from ..labels import END_SIGNAL, NETWORK
 from ..spec import Limits, Mount
 from .answers import seconds_of
@@ -18,7 +17,6 @@ Body = Mapping[str, Any]
 
 # A task's states, in the order it goes through them, from the Docker Engine API, "List tasks".
 _BEFORE = {"new", "allocated", "pending", "assigned", "accepted", "preparing", "ready", "starting"}
-_KILLED = 128 + signal.SIGKILL
 # A node that died while kernels were in a network of the swarm: its bridge driver has that network
 # on disk, the rest of its engine does not, so it can be neither used nor made (Docker 20.10).
 _STALE_NETWORK = re.compile(r"network \S+ exists$")
@@ -77,7 +75,7 @@ class Run:
 
     @property
     def is_lost(self) -> bool:
-        """With its node. The swarm has given it up, and ends it should the node come back."""
+        """Whether its node is: the swarm has given it up, and ends it should the node come back."""
         return self.node is not None and self.node.is_down and not self.has_ended
 
     @property
@@ -120,9 +118,9 @@ class Run:
         if self.is_lost and self.node is not None:
             why = f" ({self.node.message})" if self.node.message else ""
             return f"its node {self.node.name!r} was lost to the swarm{why}"
-        if self.has_ended and self.exit_code == _KILLED and memory:
+        if self.has_ended and self.exit_code == KILLED and memory:
             return (
-                f"it was ended by SIGKILL (exit code {_KILLED}), most likely because it ran out of "
+                f"it was ended by SIGKILL (exit code {KILLED}), most likely because it ran out of "
                 f"memory (memory_limit is {format_size(memory)}), which a swarm does not tell"
             )
         if words.startswith("task: non-zero exit"):

@@ -68,14 +68,16 @@ async def ask_guard(do: str, *, start: bool = True, **facts: Any) -> dict[str, A
     while True:
         try:
             answer = await asyncio.wait_for(_ask(request), ANSWER_SECONDS)
+        except asyncio.TimeoutError as exc:  # before OSError, which it is one of since 3.11
+            raise GuardUnavailable(
+                f"The guard does not answer within {ANSWER_SECONDS:g} s."
+            ) from exc
         except (OSError, ValueError) as exc:  # not there, ending just now, or it has died
             if not start:
                 raise GuardUnavailable(f"No guard runs: {exc}.") from exc
             if time.monotonic() > deadline:
                 raise GuardUnavailable(f"The guard does not answer: {exc}.") from exc
             await asyncio.to_thread(_start)
-        except (asyncio.TimeoutError, TimeoutError) as exc:
-            raise GuardUnavailable("The guard does not answer.") from exc
         else:
             if "error" in answer:
                 raise GuardUnavailable(f"The guard: {answer['error']}")

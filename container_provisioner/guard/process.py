@@ -72,7 +72,7 @@ class Guard:
                 self._keep_watch(str(record["kernel_id"]))
 
     def _keep_watch(self, kernel_id: str) -> None:
-        """Record a kernel that nobody has. One whose record is of no use is the next server's."""
+        """Record what a kernel says that nobody has; not if its record is of no use."""
         from ..errors import KernelNotAdoptable
 
         try:
@@ -203,7 +203,7 @@ class Guard:
                     self.log.warning("Kernel %s: %s", recorder.kernel_id, exc)
 
     async def _look_at(self, recorder: Recorder, running: dict[str, set[str]] | None) -> None:
-        """One whose record is of no use is left alone, and not the others."""
+        """At one kept kernel. Raises `KernelNotAdoptable` when its record is of no use."""
         from ..adoptable import AdoptableKernel
         from .settle import remove_kept, running_containers
 

@@ -20,7 +20,7 @@ from ..engine.base import RUNNING, ContainerInfo
 from ..engine.calls import Engine
 from ..engine.find import open_engine
 from ..errors import ContainerGone, KernelNotAdoptable, NameTaken
-from ..handle import remove_launch
+from ..handle import end_container, remove_launch
 from ..internal_network import leave_internal_network, remove_internal_network
 from ..policy import INTERNAL, NOBODY, KernelUser
 from ..store import KernelDirectory, Offers, Place, RecordStore
@@ -94,7 +94,9 @@ async def _settle_record(
         return
     await remove_launch(engine, identity.container_id, identity.launch_id)
     # Not before: it says where to look when the engine does not answer.
-    records.update(kernel_id, lambda now: None if now and now.get("owner") == owner else now)
+    await asyncio.to_thread(
+        records.update, kernel_id, lambda now: None if now and now.get("owner") == owner else now
+    )
     if (path := RecordStore.connection_file(record)) is not None:
         path.unlink(missing_ok=True)
     if phase != "starting":  # else it says so of a container that has no record yet
@@ -140,8 +142,8 @@ async def _end(engine: Engine, container_id: str) -> None:
     """As a manager does it: wait a little, then kill."""
     deadline = time.monotonic() + END_SECONDS
     while (await engine.inspect(container_id)).state in RUNNING:
-        if time.monotonic() > deadline and not await engine.signal(container_id, signal.SIGKILL):
-            await engine.unpause(container_id)
+        if time.monotonic() > deadline:
+            await end_container(engine, container_id, signal.SIGKILL)
         await asyncio.sleep(0.1)
 
 
@@ -206,7 +208,9 @@ async def _restore_record(
         log.warning("Kernel %s: %s", kernel_id, exc)
         return
     # One of the same owner is of an earlier container.
-    records.update(kernel_id, lambda now: now if now and now.get("owner") != owner else record)
+    await asyncio.to_thread(
+        records.update, kernel_id, lambda now: now if now and now.get("owner") != owner else record
+    )
     done.kept.append(kernel_id)
     log.info("Kernel %s: its lost record was rebuilt from its container.", kernel_id)
 

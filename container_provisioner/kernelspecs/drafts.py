@@ -82,7 +82,7 @@ def draft(
     ``python3-container``, ``python3-scipy-notebook-swarm``. Raises `ConfigurationError` for a name
     that Jupyter does not allow.
     """
-    where = short_name(str(config.get("image", "")))
+    where = image_word(str(config.get("image", "")))
     end = "-swarm" if provisioner == SWARM_PROVISIONER else ""
     name = (name or f"{spec.name}-{where or 'container'}{end}").lower()
     if not NAME.fullmatch(name):
@@ -104,8 +104,9 @@ def draft(
     return Draft(name=name, fields=fields, resources=spec.resources)
 
 
-def short_name(image: str) -> str:
-    """``quay.io/jupyter/scipy-notebook:2025-01-06`` is ``scipy-notebook-2025-01-06``."""
+def image_word(image: str) -> str:
+    """An image as part of a kernelspec's name: of
+    ``quay.io/jupyter/scipy-notebook:2025-01-06`` it is ``scipy-notebook-2025-01-06``."""
     found = _TAG.fullmatch(image.rpartition("/")[2])
     if found is None:
         return re.sub(r"[^A-Za-z0-9._-]+", "-", image).strip("-")

@@ -17,7 +17,7 @@ from ..command import is_python
 from ..engine.base import ImageInfo
 from ..engine.calls import Engine
 from ..errors import EngineError, EngineUnavailable
-from ..image import accounts, unstarted
+from ..image import passwd_entries, unstarted
 from .image_files import ImageFiles
 from .kernelspec import KERNEL_JSON, NAME, Kernelspec, Resource, read_fields
 
@@ -53,7 +53,7 @@ async def _home(engine: Engine, container: str, info: ImageInfo) -> str:
     if home := info.environment.get("HOME"):
         return home
     user = info.user.partition(":")[0] or "0"
-    for fields in await accounts(engine, container):
+    for fields in await passwd_entries(engine, container):
         if user in (fields[0], fields[2]) and len(fields) > 5:
             return fields[5]
     return ""
@@ -100,7 +100,7 @@ async def _kernelspecs_in(files: ImageFiles, folder: str, log: logging.Logger) -
 
 
 async def _as_in_image(files: ImageFiles, fields: dict[str, Any], folder: str) -> Mapping[str, Any]:
-    """What `jupyter_client` in the image would make of it, and the one on this host would not."""
+    """Fill in what `jupyter_client` in the image would; this host's would fill in other values."""
     prefix = posixpath.normpath(posixpath.join(folder, "../../../.."))
     program, *arguments = fields["argv"]
     argv = [await _program(files, program, prefix), *arguments]

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -26,7 +25,7 @@ from ..errors import (
     KernelNotRunning,
     StartTimeout,
 )
-from ..exits import ExitStatus, cause_of, explain_exit
+from ..exits import KILLED, ExitStatus, cause_of, explain_exit
 from ..provisioner import ContainerProvisioner
 from ..trait_types import parse_size
 from . import files
@@ -265,7 +264,7 @@ class AsyncSandbox:
             reason=f"The kernel was killed: it went on for {self._interrupt_timeout:g} s after it "
             "had been interrupted.",
             cause="requested",
-            exit_code=128 + signal.SIGKILL,
+            exit_code=KILLED,
         )
         await self._remove()
         return False

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..adoptable import AdoptableKernel
-from ..command import is_python
+from ..command import python_in
 from ..copying.packing import pack, pack_bytes
 from ..copying.streams import feed
 from ..copying.transfer import READ, WRITE, transfer
@@ -36,10 +36,11 @@ async def put(kernel: AdoptableKernel, path: str, content: bytes | Path, timeout
 
 async def _put(kernel: AdoptableKernel, path: str, content: bytes | Path) -> None:
     engine = await open_engine("auto", kernel.engine_url)
-    container, name = kernel.identity.container_id, posixpath.basename(path)
+    container, python = kernel.identity.container_id, python_in(kernel.identity.argv)
+    name = posixpath.basename(path)
     if name in ("", ".", ".."):
         raise CopyFailed(f"{path!r} does not say what the file is to be called.")
-    async with transfer(engine, container, WRITE, (path, name), _python(kernel)) as write:
+    async with transfer(engine, container, WRITE, (path, name), python) as write:
         if write.found == "nowhere":
             raise CopyFailed(f"There is no directory for {path!r} in the sandbox.")
         if write.found == "directory":
@@ -59,8 +60,8 @@ async def get(kernel: AdoptableKernel, path: str, limit: int, timeout: float) ->
 
 async def _get(kernel: AdoptableKernel, path: str, limit: int) -> bytes:
     engine = await open_engine("auto", kernel.engine_url)
-    container = kernel.identity.container_id
-    async with transfer(engine, container, READ, (path, "whole"), _python(kernel)) as read:
+    container, python = kernel.identity.container_id, python_in(kernel.identity.argv)
+    async with transfer(engine, container, READ, (path, "whole"), python) as read:
         if read.found != "file":
             what = "is a directory" if read.found == "directory" else "does not exist"
             raise CopyFailed(f"{path!r} {what} in the sandbox.")
@@ -79,9 +80,5 @@ async def _in_time(work: Coroutine[Any, Any, T], timeout: float, path: str) -> T
     # Code in the sandbox may hold up the command that copies.
     try:
         return await asyncio.wait_for(work, timeout)
-    except (asyncio.TimeoutError, TimeoutError) as exc:
+    except asyncio.TimeoutError as exc:
         raise CopyFailed(f"{path!r} was not copied within {timeout:g} s.") from exc
-
-
-def _python(kernel: AdoptableKernel) -> str:
-    return next(filter(is_python, kernel.identity.argv), "")

@@ -45,7 +45,7 @@ class Hearing:
         """Until the reply and all that was said have come; for the latter only `patience` seconds
         after the former, for a kernel that says too much drops messages, maybe the last one."""
         await self.replied.wait()
-        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+        with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.idle.wait(), patience)
 
     def broadcast(self, frames: list[bytes]) -> None:

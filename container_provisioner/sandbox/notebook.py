@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import nbformat
 
 from ..errors import ContainerProvisionerError
+from ..exits import ESCAPE_SEQUENCES
 from .answers import Answer, Died, Finished, Raised, TimedOut, TooMuchOutput
 
 # As nbclient has it: the cell is there to show an exception.
 _MAY_RAISE = "raises-exception"
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class CellFailed(ContainerProvisionerError):
@@ -51,5 +50,5 @@ def _what(answer: Answer) -> str:
 
 def _why(answer: Answer) -> str:
     if isinstance(answer, Raised):
-        return _COLOURS.sub("", "\n".join(answer.traceback))
+        return ESCAPE_SEQUENCES.sub("", "\n".join(answer.traceback))
     return answer.reason if isinstance(answer, Died) else answer.stdout[-1000:]

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from ..command import RESOURCES_NAME, SOCKETS_NAME
 from ..errors import KernelNotAdoptable
 from ..policy import NOBODY, KernelUser
 from .places import private_root, short_name
@@ -32,7 +33,7 @@ class KernelDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.sockets = path / "sockets"
+        self.sockets = path / SOCKETS_NAME
 
     @classmethod
     def of(cls, kernel_id: str) -> KernelDirectory:
@@ -53,21 +54,25 @@ class KernelDirectory:
         It appears with its owner's name in it: whoever finds it knows whose it is.
         """
         self.remove()
-        new = KernelDirectory(self.path.with_name(f".{self.path.name}-{owner}"))
+        new = KernelDirectory(self._half_done(owner))
         new.remove()
-        for path in (new.path, new.sockets, new.path / "resources"):
+        for path in (new.path, new.sockets, new.path / RESOURCES_NAME):
             path.mkdir(mode=0o700)
             self._give(path, user)
         new.open_sockets(user)
         new.mark(owner, "starting")
         new.path.rename(self.path)
 
+    def _half_done(self, owner: str) -> Path:
+        """What it is called while it is made, and while it goes."""
+        return self.path.with_name(f".{self.path.name}-{owner}")
+
     def exists(self) -> bool:
         """Whether there is anything in its place."""
         return os.path.lexists(self.path)
 
     def become(self, waiting: KernelDirectory) -> None:
-        """Be another name of a warm container's directory, whose path its mounts have for good."""
+        """Become a link to a warm container's directory: the container's mounts keep that path."""
         self.remove()
         self.path.symlink_to(waiting.path.name)
 
@@ -124,12 +129,12 @@ class KernelDirectory:
             for name in names:
                 tar.add(self.path / name, name, filter=partial(_given, user=user, mode=0o600))
             if resources:
-                tar.add(resources, "resources", filter=_readable)
+                tar.add(resources, RESOURCES_NAME, filter=_readable)
         return archive.getvalue()
 
     def take_resources(self, folder: str) -> None:
         """Have a copy of a kernelspec's folder, where the engine could not mount that."""
-        shutil.copytree(folder, self.path / "resources", symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(folder, self.path / RESOURCES_NAME, symlinks=True, dirs_exist_ok=True)
 
     def open_sockets(self, user: KernelUser) -> None:
         """Let the kernel make its sockets, and remove those of an earlier run.
@@ -159,7 +164,8 @@ class KernelDirectory:
     def remove(self) -> None:
         """Remove all of it. Quiet when there is nothing.
 
-        It goes as it came: as long as there is some of it, there is its owner's name.
+        It goes as `create` makes it: as long as any of it is there, its owner can be read from it,
+        or from its name.
         """
         if self.path.is_symlink():
             claimed = self.path.with_name(self.path.readlink().name)
@@ -168,7 +174,7 @@ class KernelDirectory:
             return
         owner, _ = self.marked()
         if owner and not self.path.name.startswith("."):
-            going = self.path.with_name(f".{self.path.name}-{owner}")
+            going = self._half_done(owner)
             _remove_tree(going)
             with contextlib.suppress(OSError):
                 self.path.rename(going)

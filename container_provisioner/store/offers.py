@@ -48,7 +48,7 @@ class Offers:
 
     def withdraw(self, digest: str, name: str) -> None:
         """Its keeper has died; nobody is to have it any more."""
-        (self.folder / f"{digest}.{name}.json").unlink(missing_ok=True)
+        self._file(digest, name).unlink(missing_ok=True)
 
     def has(self, offer: Offer) -> bool:
         return self.path(offer).exists()
@@ -60,9 +60,9 @@ class Offers:
             for path in self.folder.glob(f"{digest}.*.json"):
                 try:
                     found.append(Offer(**json.loads(path.read_text(encoding="ascii"))))
-                except FileNotFoundError:
-                    continue  # just taken
-                except (OSError, ValueError, TypeError):
+                except OSError:
+                    continue  # just taken; or this process has too many files open
+                except (ValueError, TypeError):
                     path.unlink(missing_ok=True)  # of another version; its keeper ends with it
         return sorted(found, key=lambda offer: offer.since)
 
@@ -74,4 +74,7 @@ class Offers:
             return False
 
     def path(self, offer: Offer) -> Path:
-        return self.folder / f"{offer.digest}.{offer.name}.json"
+        return self._file(offer.digest, offer.name)
+
+    def _file(self, digest: str, name: str) -> Path:
+        return self.folder / f"{digest}.{name}.json"

@@ -16,10 +16,8 @@ from pathlib import Path
 
 from jupyter_core.paths import jupyter_runtime_dir
 
+from ..connection import SOCKET_PATH_LIMIT
 from ..errors import ConfigurationError
-
-# sun_path in sys/un.h, less the terminating null.
-SOCKET_PATH_LIMIT = 107
 
 FOLDER = "container-provisioner"
 HALF_WRITTEN = ".new-"
@@ -85,7 +83,7 @@ def state_folder() -> Path:
 
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
-    """Make files in the state folder: a place where that cannot be done is somebody's setting."""
+    """Files that cannot be made in the state folder are a `ConfigurationError`."""
     try:
         yield
     except OSError as exc:
@@ -96,7 +94,7 @@ def writing() -> Iterator[None]:
 
 
 def half_written() -> list[Path]:
-    """What writers left in the state folder that were killed before it had its name."""
+    """Files in the state folder whose writers were killed before they could give them a name."""
     found = []
     for pattern in (".place-*", "owners/.*", f"*/{HALF_WRITTEN}*"):
         for path in (runtime_folder() / FOLDER).glob(pattern):  # not made again, if it is gone
@@ -107,7 +105,7 @@ def half_written() -> list[Path]:
 
 
 def sweep() -> None:
-    """Remove it."""
+    """Remove what `half_written` finds."""
     for path in half_written():
         with contextlib.suppress(OSError):
             path.unlink()
@@ -124,7 +122,11 @@ def place_id() -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """For who goes on when the folders are gone: looking them up would make them again."""
+    """Where a process keeps its state, looked up once.
+
+    For a process that goes on when the folders are gone: to look them up again would make them
+    again.
+    """
 
     id: str
     root: Path  # of the private directories
@@ -135,7 +137,8 @@ class Place:
 
 
 def place_secret() -> bytes:
-    """What nobody outside this folder knows: digests with it give nothing away by being guessed."""
+    """A random key that only this folder's user can read. With it in a digest, nobody else can find
+    out by guessing what was digested."""
     return bytes.fromhex(_settled("secret", 32))
 
 

@@ -20,9 +20,9 @@ def transport_named(
 ) -> Transport:
     """The transport of that name: ``ipc``, ``tcp`` or ``network``.
 
-    `address` is the engine's host's, empty for this one. That publishes no ports of the network
-    ``internal``, and reaches the containers themselves. `nodes` are those of a swarm whose address
-    is another one than the swarm says; None is no swarm.
+    `address` is that of the engine's host; empty when it is this one, which publishes no ports of
+    the network ``internal`` but reaches the containers themselves. `nodes` are addresses of a
+    swarm's nodes, by hostname, that differ from what the swarm says; None is no swarm.
     """
     if nodes is not None:
         return NetworkTransport(network) if name == "network" else NodesTransport(nodes)

@@ -56,7 +56,7 @@ async def until_sockets(paths: Sequence[Path]) -> None:
             if changes is None:
                 await asyncio.sleep(LOOK_SECONDS)
                 continue
-            with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+            with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(changes.get(), DOUBT_SECONDS)
     finally:
         if changes is not None:

@@ -36,7 +36,7 @@ class TcpTransport:
 
     def __init__(self, address: str = "") -> None:
         self.address = address or LOOPBACK
-        # Which of its addresses is the one that we know it by, only that host could say.
+        # All addresses of another host: which of them we know it by, only that host could say.
         self.published_on = LOOPBACK if self.address == LOOPBACK else ANY
 
     def host_endpoint(self, sockets: Path) -> Endpoint:

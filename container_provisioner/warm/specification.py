@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from ..command import ENVIRONMENT_FILE, PRIVATE_DIR, is_python
+from ..connection import is_encrypted
 from ..definition import LaunchRequest
 from ..environment import with_environment_file
 from ..preparation import Preparation
@@ -81,7 +82,7 @@ def as_template(request: LaunchRequest) -> LaunchRequest:
 
 def can_be_warm(prepared: Preparation) -> bool:
     """Whether its kernel can wait. One with encrypted messages cannot: the keys come too late."""
-    encrypted = "curve_secretkey" in prepared.request.connection_info
+    encrypted = is_encrypted(prepared.request.connection_info)
     return standby_argv(prepared.root.argv) is not None and not encrypted
 
 
