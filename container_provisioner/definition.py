@@ -30,7 +30,6 @@ from .topology import Topology
 from .transports import Transport
 from .workspace import Workspace
 
-# The engine writes one for a container that has a network of its making.
 _HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 TMPFS_SIZE = 512 * 1024**2  # bytes, for home and for /tmp; counts towards memory_limit
@@ -141,8 +140,17 @@ def etc_files(settings: Settings, root: RootFilesystem, user: KernelUser) -> dic
     """Names and texts of files in ``/etc`` that neither the root filesystem nor the engine has."""
     return {
         **(account_files(user) if root.is_host else {}),
-        **({"hosts": _HOSTS} if settings.network == "none" else {}),
+        **({"hosts": _hosts(settings)} if settings.network == "none" else {}),
     }
+
+
+def _hosts(settings: Settings) -> str:
+    """The engine writes one for a container that has a network of its making."""
+    text = _HOSTS
+    for entry in settings.extra_create_options.get("HostConfig", {}).get("ExtraHosts") or ():
+        name, _, address = entry.partition("=" if "=" in entry else ":")
+        text += f"{address.strip('[]')}\t{name}\n"
+    return text
 
 
 def network_name(settings: Settings) -> str:

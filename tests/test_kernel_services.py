@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import docker
 import pytest
+from jupyter_client.session import Session
 
 from container_provisioner import labels
 
@@ -33,6 +34,19 @@ import os, time
 while not os.path.exists("go"):
     time.sleep(0.01)
 print("late")
+"""
+
+# Faster than a page opens, slower than what jupyter_server holds back.
+COUNT_IN_A_THREAD = """
+import sys, threading, time
+
+def count():
+    for number in range(10_000):
+        sys.stdout.write(f"{number}\\n")
+        sys.stdout.flush()
+        time.sleep(0.002)
+
+threading.Thread(target=count, daemon=True).start()
 """
 
 Start = Callable[..., str]
@@ -124,6 +138,24 @@ def test_a_page_opens_without_nudging_a_kernel_that_listens(
         eventually(lambda: server.lines("Nudge: attempt", kernel_id), "it to be nudged")
         container.unpause()
         assert page.run("print(2)") == "2\n"
+    # What it was asked meanwhile are questions of their own: it refuses one that it had.
+    assert b"Duplicate Signature" not in container.logs()
+
+
+def test_what_a_thread_prints_while_a_page_opens_reaches_the_page(server: Server, start: Start):
+    """With the latest request for its parent, which is the page's own question then."""
+    kernel_id, page = start("ipc"), Session(session=uuid.uuid4().hex)
+    for attempt in range(4):
+        with server.channels(kernel_id, page=page) as channels:
+            if attempt == 0:
+                channels.execute(COUNT_IN_A_THREAD)
+            numbers: list[int] = []  # a page that closes may lose what is on its way to it
+            while len(numbers) < 100:
+                message = channels.receive()
+                if message["header"]["msg_type"] == "stream":
+                    numbers += map(int, message["content"]["text"].split())
+            assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+            leave(server, kernel_id, channels)
 
 
 def test_only_a_kernel_that_is_idle_and_has_no_page_is_culled(server: Server, start: Start):

@@ -174,6 +174,23 @@ async def test_what_nobody_waits_for_is_no_activity(speaker: Speaker, recorder: 
     assert recorder.idle_for(now + 60) == 0
 
 
+async def test_what_a_thread_says_is_kept_whatever_was_asked_last(
+    speaker: Speaker, recorder: Recorder
+) -> None:
+    """ipykernel gives it the latest request for its parent."""
+    recorder.unattend()
+    asked, before = speaker.request("kernel_info_request"), recorder.last_activity
+    for kind, content in (
+        ("status", {"execution_state": "busy"}),
+        ("stream", {"name": "stdout", "text": "a thread's"}),
+        ("status", {"execution_state": "idle"}),
+    ):
+        await speaker.say(kind, asked, **content)
+    await speaker.say("stream", speaker.request(), name="stdout", text="a cell's")
+    await until(lambda: recorder.last_activity > before)
+    assert texts(speaker, recorder.take()[0]) == ["a thread's", "a cell's"]
+
+
 async def test_nonsense_on_the_channel_does_no_harm(speaker: Speaker, recorder: Recorder) -> None:
     """A kernel is not to be trusted."""
     recorder.unattend()

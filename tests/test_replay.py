@@ -6,15 +6,18 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 from jupyter_client.session import Session
 
 from container_provisioner.guard import ask_guard
+from container_provisioner.labels import container_name
 
 from .conftest import WriteKernelspec
 from .ends import until
 from .owners import StartOwner, start_owner_fixture  # noqa: F401 - a fixture
 from .server_process import Channels, eventually, jupyter_server
+from .test_kernel_services import COUNT_IN_A_THREAD
 
 pytestmark = pytest.mark.docker
 
@@ -112,6 +115,46 @@ def test_a_question_that_was_asked_meanwhile_is_answered(runtime_dir: Path, fold
             assert channels.until("execute_reply", request)["status"] == "ok"
             channels.run("pass")
             assert printed(channels, request) == "Hello Ada\n"
+        assert server.delete(kernel_id) == 204
+
+
+@pytest.mark.usefixtures("keep")
+def test_what_a_thread_prints_until_the_page_is_open_is_in_order(
+    runtime_dir: Path, folder: Path
+) -> None:
+    """What was recorded, what came while the page opened, and what comes then."""
+    kernel_id, page, _ = cut_off(runtime_dir, folder, COUNT_IN_A_THREAD)
+    (folder / "begin").touch()
+    eventually(lambda: state(kernel_id)["recorded"] > 100, "the thread to print")
+    with jupyter_server(runtime_dir, folder) as server:
+        assert server.model(kernel_id)["execution_state"] == "idle"
+        recorded = state(kernel_id)["recorded"]
+        with server.channels(kernel_id, page=page) as channels:
+            numbers: list[int] = []
+            while len(numbers) < recorded + 200:
+                message = channels.receive()
+                if message["header"]["msg_type"] == "stream":
+                    numbers += map(int, message["content"]["text"].split())
+            assert numbers == list(range(len(numbers)))
+        assert server.delete(kernel_id) == 204
+
+
+@pytest.mark.usefixtures("keep")
+def test_a_kernel_that_is_silent_when_its_page_opens_was_recorded_all_the_same(
+    runtime_dir: Path, folder: Path, docker_client: docker.DockerClient
+) -> None:
+    """It is paused, for longer than the server waits for a kernel."""
+    kernel_id, page, request = cut_off(runtime_dir, folder, "print('late')")
+    (folder / "begin").touch()
+    eventually(lambda: state(kernel_id)["execution_state"] == "idle", "the cell to end")
+    seconds = "--MappingKernelManager.kernel_info_timeout=1"
+    with jupyter_server(runtime_dir, folder, seconds) as server:
+        container = docker_client.containers.get(container_name(kernel_id))
+        container.pause()
+        with server.channels(kernel_id, page=page) as channels:
+            assert channels.until("execute_reply", request)["status"] == "ok"
+            assert printed(channels, request) == "late\n"
+        container.unpause()
         assert server.delete(kernel_id) == 204
 
 

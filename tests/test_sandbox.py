@@ -99,6 +99,14 @@ async def test_loopback_has_its_name_and_nothing_else_has_one(
     assert time.monotonic() - began < 5
 
 
+async def test_loopback_has_the_names_that_it_is_given(start_kernel: StartKernel):
+    """The engine writes no /etc/hosts for a container without a network of its making."""
+    names = {"ExtraHosts": ["kernel:127.0.0.1", "db:127.0.0.2"]}
+    kernel = await start_kernel(extra_create_options={"HostConfig": names})
+    code = "import socket; seen = [*map(socket.gethostbyname, (socket.gethostname(), 'db'))]"
+    assert await seen(kernel, code) == ["127.0.0.1", "127.0.0.2"]
+
+
 STATUS = """
 status = dict(line.rstrip().split(":\\t") for line in open("/proc/self/status") if ":\\t" in line)
 seen = {name: status[name].split()[0] for name in

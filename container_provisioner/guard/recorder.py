@@ -142,7 +142,8 @@ class Recorder:
             elif parent.get("msg_type") not in _UNTRACKED:
                 self.execution_state = state
         if parent.get("msg_type") in _UNTRACKED:
-            return False
+            # What a thread prints has the latest request for its parent, whichever that is.
+            return header["msg_type"] not in ("status", "shutdown_reply")
         self.last_activity = time.time()
         session = parent.get("session")
         if isinstance(session, str) and session.isascii() and self.attended:

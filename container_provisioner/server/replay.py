@@ -27,8 +27,7 @@ def replaying(base: type) -> type:
 class ReplayingConnection(WelcomingConnection):
     """Replays between the moment when it is subscribed and the first message that it passes on."""
 
-    _replayed: frozenset[str] = frozenset()
-    _asked: frozenset[str] = frozenset()  # our own questions, whose echo is nobody's news
+    _replayed: frozenset[str] | None = None  # what was; None without a replay
 
     async def prepare(self) -> None:
         await super().prepare()  # type: ignore[no-untyped-call]
@@ -45,10 +44,13 @@ class ReplayingConnection(WelcomingConnection):
         return asyncio.ensure_future(self._replay(nudged))
 
     async def _replay(self, nudged: asyncio.Future[None]) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
+        # A kernel that is silent now has been recorded all the same.
+        with contextlib.suppress(asyncio.CancelledError, asyncio.TimeoutError):
             await nudged
-        early = await self._confirm_subscription()
-        if self.channels["iopub"].closed():
+        # It answers on its control channel while a cell runs.
+        early = self._early or await self.until_subscribed("control", CONFIRM_SECONDS)
+        self._early, self._replayed = (), frozenset()
+        if "iopub" not in self.channels or self.channels["iopub"].closed():
             expect(self.kernel_id)  # it has gone again: the next one, then
             return
         missed = await take_missed(self.kernel_id)
@@ -79,20 +81,6 @@ class ReplayingConnection(WelcomingConnection):
         finally:
             self.limit_rate = limit
 
-    async def _confirm_subscription(self) -> list[list[bytes]]:
-        """Returns what has arrived. It answers on its control channel while a cell runs."""
-        control = self.kernel_manager.connect_control()
-
-        def ask() -> None:
-            question = self.session.msg("kernel_info_request")
-            self._asked |= {question["header"]["msg_id"]}
-            self.session.send(control, question)
-
-        try:
-            return await self.until_subscribed(ask, CONFIRM_SECONDS)
-        finally:
-            control.close()
-
     def _notice(self, missed: Missed) -> list[bytes]:
         """Where the gap is, in the output of the cell that has it."""
         parent = next(
@@ -104,10 +92,10 @@ class ReplayingConnection(WelcomingConnection):
 
     def handle_outgoing_message(self, stream: Any, outgoing_msg: list[Any]) -> None:
         channel = stream if isinstance(stream, str) else getattr(stream, "channel", None)
-        if channel == "iopub" and self._asked:
+        if channel == "iopub" and self._replayed is not None:
             frames = [bytes(part) for part in outgoing_msg]
             # JupyterLab would show the kernel as idle, whatever else it does.
-            if header(frames, 1).get("msg_id") in self._asked:
+            if self.is_echo(frames):
                 return
             if _message_id(frames) in self._replayed:
                 return  # it reached the recorder and us

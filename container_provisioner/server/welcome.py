@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -27,7 +27,8 @@ class WelcomingConnection(ZMQChannelsWebsocketConnection):
     answers on iopub too, tells the rest.
     """
 
-    _early: Sequence[list[bytes]] = ()
+    _early: Sequence[list[bytes]] = ()  # what has arrived on iopub while it opened
+    _asked: frozenset[str] = frozenset()  # our own questions
 
     def request_kernel_info(self) -> Any:
         """Nobody has to ask a kernel that has told it already, when it was claimed."""
@@ -46,9 +47,10 @@ class WelcomingConnection(ZMQChannelsWebsocketConnection):
         return connected
 
     def _pass_on_early(self) -> None:
-        early, self._early = self._early, []
+        early, self._early = self._early, ()
         for frames in early:
-            self.handle_outgoing_message(self.channels["iopub"], frames)
+            if "iopub" in self.channels and not self.is_echo(frames):
+                self.handle_outgoing_message(self.channels["iopub"], frames)
 
     def nudge(self) -> asyncio.Future[None]:
         # A busy kernel would answer late; jupyter_server asks it nothing.
@@ -58,31 +60,24 @@ class WelcomingConnection(ZMQChannelsWebsocketConnection):
         return asyncio.ensure_future(self._open())
 
     async def _open(self) -> None:
-        ports = list(self.kernel_manager.ports)
-        question = self.session.msg("kernel_info_request")
-        shell = self.kernel_manager.connect_shell()  # not the front end's: the answer is not its
-        try:
-            arrived = await self.until_subscribed(
-                lambda: self.session.send(shell, question), OPEN_SECONDS
-            )
-        finally:
-            shell.close()
-        asked = question["header"]["msg_id"]
-        self._early = [frames for frames in arrived if header(frames, 1).get("msg_id") != asked]
-        if arrived:
+        iopub, ports = self.channels["iopub"], list(self.kernel_manager.ports)
+        self._early = await self.until_subscribed("shell", OPEN_SECONDS)
+        if self._early:
             # As the server says itself of what it hears, a moment later: its subscription is older.
             if getattr(self.kernel_manager, "execution_state", "") == "starting":
                 self.kernel_manager.execution_state = "idle"
             return
         # As jupyter_server: what was connected before a restart at new ports hears nothing.
-        if not self.channels["iopub"].closed() and ports == list(self.kernel_manager.ports):
+        if not iopub.closed() and ports == list(self.kernel_manager.ports):
             await super().nudge()
 
-    async def until_subscribed(self, ask: Callable[[], Any], seconds: float) -> list[list[bytes]]:
-        """`ask` the kernel for anything until something arrives on iopub; returns what did.
+    async def until_subscribed(self, channel: str, seconds: float) -> list[list[bytes]]:
+        """Ask the kernel on `channel` until something arrives on iopub; returns what did.
 
         Until then the kernel may not know of this subscriber. Empty when nothing came in time.
         """
+        # Not the page's own: the answer is not its.
+        asking = getattr(self.kernel_manager, f"connect_{channel}")()
         iopub, early = self.channels["iopub"], []
         arrived = asyncio.Event()
 
@@ -93,14 +88,26 @@ class WelcomingConnection(ZMQChannelsWebsocketConnection):
         iopub.on_recv(receive)
         try:
             for _ in range(round(seconds / _ASK_AGAIN_SECONDS)):
-                ask()
+                # Each time another one: a kernel refuses a message that it has had.
+                question = self.session.msg("kernel_info_request")
+                self._asked |= {question["header"]["msg_id"]}
+                self.session.send(asking, question)
                 with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
                     await asyncio.wait_for(arrived.wait(), _ASK_AGAIN_SECONDS)
                     break
         finally:
+            asking.close()
             if not iopub.closed():
                 iopub.stop_on_recv()
         return early
+
+    def is_echo(self, frames: list[bytes]) -> bool:
+        """Whether it says no more than that the kernel is at a question of ours.
+
+        What a thread prints or a widget shows meanwhile may have the same parent.
+        """
+        is_status = header(frames).get("msg_type") == "status"
+        return is_status and header(frames, 1).get("msg_id") in self._asked
 
 
 def answer_beforehand(manager: Any, kernel_info: Mapping[str, Any]) -> None:
