@@ -92,7 +92,7 @@ class WelcomingConnection(ZMQChannelsWebsocketConnection):
                 question = self.session.msg("kernel_info_request")
                 self._asked |= {question["header"]["msg_id"]}
                 self.session.send(asking, question)
-                with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+                with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(arrived.wait(), _ASK_AGAIN_SECONDS)
                     break
         finally:
