@@ -42,7 +42,7 @@ print("done")
 
 @pytest.fixture
 def owner(kernelspec: WriteKernelspec, start_owner: StartOwner) -> Iterator[Owner]:
-    kernelspec(image=IMAGE, workspace="none", user="image")
+    kernelspec(image=IMAGE, workspace="none", user="image", memory_limit="256m")
     owner = start_owner(code=FILES, manager={"autorestart": False})
     yield owner
     owner.end()
@@ -181,6 +181,12 @@ def test_what_cannot_be_copied_is_one_error(owner: Owner, tmp_path: Path) -> Non
     fails(f"{kernel}:results", tmp_path, "no 'results' in /home/kernel in container")
     fails(f"{kernel}:results", tmp_path, f"'{kernel[:8]}:/home/kernel/results', '…:/tmp/results'")
     fails(here, f"{kernel}:/usr/x", "can write to its home, /home/kernel, and to /tmp.")
+    (tmp_path / "hostname").write_text("x")  # the root filesystem has one
+    fails(tmp_path / "hostname", f"{kernel}:/etc", "That is read-only. The kernel can")
+    big = tmp_path / "big"
+    with big.open("wb") as file:
+        os.truncate(file.fileno(), 140_000_000)  # /tmp has half of the memory
+    fails(big, f"{kernel}:/tmp", "There is no room for all of it")
     owner.container.pause()
     fails(f"{kernel}:/tmp", tmp_path, "is paused", 8)
     owner.container.unpause()
