@@ -42,7 +42,7 @@ print("done")
 
 @pytest.fixture
 def owner(kernelspec: WriteKernelspec, start_owner: StartOwner) -> Iterator[Owner]:
-    kernelspec(image=IMAGE, workspace="none", user="image", memory_limit="256m")
+    kernelspec(image=IMAGE, workspace="none", user="image")
     owner = start_owner(code=FILES, manager={"autorestart": False})
     yield owner
     owner.end()
@@ -183,10 +183,12 @@ def test_what_cannot_be_copied_is_one_error(owner: Owner, tmp_path: Path) -> Non
     fails(here, f"{kernel}:/usr/x", "can write to its home, /home/kernel, and to /tmp.")
     (tmp_path / "hostname").write_text("x")  # the root filesystem has one
     fails(tmp_path / "hostname", f"{kernel}:/etc", "That is read-only. The kernel can")
-    big = tmp_path / "big"
-    with big.open("wb") as file:
-        os.truncate(file.fileno(), 140_000_000)  # /tmp has half of the memory
-    fails(big, f"{kernel}:/tmp", "There is no room for all of it")
+    (tmp_path / "big").write_bytes(bytes(3_000_000))
+    inside(owner, "head -c 536000000 /dev/zero >/tmp/fill")
+    fails(
+        tmp_path / "big", f"{kernel}:/tmp", "no room for all of it: /home/kernel and /tmp hold 512 "
+    )
+    inside(owner, "rm /tmp/fill")
     owner.container.pause()
     fails(f"{kernel}:/tmp", tmp_path, "is paused", 8)
     owner.container.unpause()

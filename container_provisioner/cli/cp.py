@@ -17,6 +17,7 @@ from ..copying.packing import pack
 from ..copying.streams import feed, pass_on, send
 from ..copying.transfer import READ, WRITE, take_back, transfer
 from ..copying.unpacking import Copied, Made, NoArchive, unpack
+from ..definition import TMPFS_SIZE
 from ..engine.base import ENDED
 from ..engine.calls import Engine
 from ..environment import HOME
@@ -200,8 +201,8 @@ def _hint(kernel: ListedKernel, said: str) -> str:
         return f". That is read-only. The kernel can write to its home, {HOME}, and to /tmp."
     if is_read_only and ("No space left" in said or "Wrote only" in said):
         return (
-            f". There is no room for all of it: {HOME} and /tmp are in the kernel's memory. "
-            "What was copied of it is still there."
+            f". There is no room for all of it: {HOME} and /tmp hold {format_size(TMPFS_SIZE)} each, "
+            "in the kernel's memory. What was copied of it is still there."
         )
     return ""
 
