@@ -201,8 +201,8 @@ def _hint(kernel: ListedKernel, said: str) -> str:
         return f". That is read-only. The kernel can write to its home, {HOME}, and to /tmp."
     if is_read_only and ("No space left" in said or "Wrote only" in said):
         return (
-            f". There is no room for all of it: {HOME} and /tmp hold {format_size(TMPFS_SIZE)} each, "
-            "in the kernel's memory. What was copied of it is still there."
+            f". There is no room for all of it: {HOME} and /tmp hold {format_size(TMPFS_SIZE)} "
+            "each, in the kernel's memory. What was copied of it is still there."
         )
     return ""
 
