@@ -196,5 +196,5 @@ def test_an_output_that_cannot_be_written() -> None:
         )
     assert (done.returncode, done.stderr) == (
         1,
-        "Error: No space left on device. With --debug it is said where that happened.\n",
+        "Error: No space left on device. Add --debug to see where it happened.\n",
     )

@@ -83,7 +83,7 @@ def common_options(subcommand: click.Command) -> None:
             is_flag=True,
             expose_value=False,
             callback=_use_swarm,
-            help="Kernels in the engine's swarm, not its own.",
+            help="Work with kernels that run as services in the engine's swarm.",
         ),
     ):
         option(subcommand)
@@ -173,7 +173,7 @@ def main() -> None:
     except OSError as exc:  # a disk that is full, a folder that nobody may write
         drop_unwritten()
         what = f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror or str(exc)
-        print_error(f"{what}. With --debug it is said where that happened.")
+        print_error(f"{what}. Add --debug to see where it happened.")
         _log.debug("It happened here:", exc_info=exc)
         status = 1
     sys.exit(status or 0)
