@@ -34,12 +34,16 @@ def _option(config: pytest.Config, name: str) -> str:
 
 
 def _scope(fixture_name: str, config: pytest.Config) -> Any:
-    scope = _option(config, "container_kernel_scope") or "function"
+    return _option(config, "container_kernel_scope") or "function"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Here, for pytest takes an error in `_scope` for one of its own.
+    scope = _scope("container_kernel", config)
     if scope not in _SCOPES:
         raise pytest.UsageError(
             f"container_kernel_scope is {scope!r}, and none of {', '.join(_SCOPES)}."
         )
-    return scope
 
 
 @pytest.fixture(scope="session")

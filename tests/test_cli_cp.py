@@ -181,6 +181,14 @@ def test_what_cannot_be_copied_is_one_error(owner: Owner, tmp_path: Path) -> Non
     fails(f"{kernel}:results", tmp_path, "no 'results' in /home/kernel in container")
     fails(f"{kernel}:results", tmp_path, f"'{kernel[:8]}:/home/kernel/results', '…:/tmp/results'")
     fails(here, f"{kernel}:/usr/x", "can write to its home, /home/kernel, and to /tmp.")
+    (tmp_path / "hostname").write_text("x")  # the root filesystem has one
+    fails(tmp_path / "hostname", f"{kernel}:/etc", "That is read-only. The kernel can")
+    (tmp_path / "big").write_bytes(bytes(3_000_000))
+    inside(owner, "head -c 536000000 /dev/zero >/tmp/fill")
+    fails(
+        tmp_path / "big", f"{kernel}:/tmp", "no room for all of it: /home/kernel and /tmp hold 512 "
+    )
+    inside(owner, "rm /tmp/fill")
     owner.container.pause()
     fails(f"{kernel}:/tmp", tmp_path, "is paused", 8)
     owner.container.unpause()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import logging
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from container_provisioner.cli import main
 from container_provisioner.engine import docker_engine, find
 
 from .command_line import command
@@ -140,3 +144,57 @@ def test_a_kernel_that_there_is_not_and_one_of_two(kernels: Kernels, subcommand:
         "Error: 'abc-' is the beginning of 2 kernels: abc-1, abc-2. Give more of it.\n"
     )
     assert command(subcommand, "abc").code == 0  # a whole id wins
+
+
+@pytest.mark.parametrize("subcommand", ["kill", "restart", "inspect"])
+def test_a_variable_that_is_not_set_means_no_kernel(kernels: Kernels, subcommand: str) -> None:
+    """Not even when there is one only: ``kill "$KERNEL"``."""
+    container = kernels.add("the-only-one", owner=NOBODY, keep=True)
+    done = command(subcommand, "")
+    assert (done.code, done.stdout) == (10, "")
+    assert done.stderr.startswith("Error: KERNEL is empty; ")
+    assert kernels.fake.inspect(container).state == "running"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["ps"], 0), (["attach", "nobodys"], 10), (["ps", "--jsn"], 2)],
+    ids=["out", "in", "error"],
+)
+def test_standard_streams_that_are_closed(
+    kernels: Kernels, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int
+) -> None:
+    kernels.add("one")
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    monkeypatch.setattr(sys, "argv", ["jupyter-container-kernel", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == code
+
+
+def test_an_encoding_that_lacks_a_character(
+    kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels.add("one", folder="/\N{GREEK SMALL LETTER PI}")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    monkeypatch.setattr(sys, "argv", ["jupyter-container-kernel", "ps"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert written.getvalue().endswith(b"  /\\u03c0\n")
+
+
+def test_an_output_that_cannot_be_written() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "container_provisioner", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "Error: No space left on device. Add --debug to see where it happened.\n",
+    )

@@ -13,6 +13,9 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from container_provisioner.cli.command import command as group
+from container_provisioner.errors import ConfigurationError
+from container_provisioner.kernelspecs.drafts import Draft
+from container_provisioner.kernelspecs.writing import Staging
 
 from .command_line import command
 from .conftest import WriteKernelspec
@@ -25,6 +28,12 @@ from .installs import (
     prefix_fixture,  # noqa: F401 - a fixture
 )
 
+FIELDS = {
+    "argv": ["none", "{connection_file}"],
+    "display_name": "",
+    "language": "",
+    "metadata": {"kernel_provisioner": {"provisioner_name": "local-provisioner", "config": {}}},
+}
 DENO = str(Path(sys.executable).parent / "deno")
 
 # -- this host's kernels -----------------------------------------------------------------------
@@ -83,6 +92,17 @@ def test_another_kernelspec_of_that_name_stays_unless_it_is_to_be_replaced(prefi
     assert install(prefix, "--no-check", "--memory", "2g", "--replace").code == 0
     stanza = installed(prefix)["python3-container"]["metadata"]["kernel_provisioner"]
     assert stanza["config"] == {"memory_limit": "2g"}
+
+
+def test_who_installs_at_the_same_time_sees_what_was_first(prefix: Path):
+    one = Draft(name="both", fields=FIELDS, resources={})
+    with Staging(prefix) as first, Staging(prefix) as second:
+        folder = first.place(one, replace=False)
+        assert second.place(one, replace=False) == folder  # the same
+        with pytest.raises(ConfigurationError, match="Another kernelspec 'both' is in "):
+            second.place(one.having(memory_limit="1g"), replace=False)
+    assert one.is_in(folder)
+    assert [path.name for path in prefix.iterdir()] == ["both"]
 
 
 @pytest.mark.docker

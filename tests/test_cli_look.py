@@ -7,7 +7,9 @@ import json
 import os
 import re
 import signal
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -285,10 +287,13 @@ def test_an_inspection_says_why_a_kernel_ended(kernels: Kernels) -> None:
     page = {title: words.strip() for title, words in page.items()}
     assert page["state"].startswith("ended ")
     assert "ran out of memory" in page["why"]
-    assert page["left"] == (
-        "its log; its home and /tmp were in memory and are gone. "
-        "'jupyter container-kernel kill greedy' removes it"
-    )
+    gone = "its log; its home and /tmp were in memory and are gone. "
+    has_it = f"{Path(sys.argv[0]).name} {os.getpid()}, which has it, removes it"
+    assert page["left"] == gone + has_it
+    assert command("kill", "greedy").stderr.strip() == f"had ended already; {has_it}"
+    kernels.fake.named(kernels.add("over", argv=("true",), owner=NOBODY)).ended.wait(10)
+    (left,) = (line for line in command("inspect", "over").lines if line.startswith("left"))
+    assert left.endswith(f"{gone}'jupyter container-kernel kill over' removes it")
     assert page["memory"] == "1 GiB at most"
     assert "record" not in page
 

@@ -123,7 +123,7 @@ def test_what_nobody_needs_goes_and_all_else_stays(
     assert why[ended.kernel_id] == "it has ended"
     assert why[vanished.kernel_id] == "its container is gone"
     assert names(containers) == everything[0]
-    assert left_behind(engine) == ("note", "3 x kernel, 5 x files, which nobody needs")
+    assert left_behind(engine) == ("note", "not needed any more: 3 x kernel, 5 x files")
     assert set(map(str, runtime_dir.rglob("*"))) ^ set(everything[1]) == set()
 
     done = command("prune")

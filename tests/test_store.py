@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -17,6 +18,7 @@ from container_provisioner.policy import KernelUser
 from container_provisioner.store import (
     KernelDirectory,
     RecordStore,
+    place_id,
     private_root,
     short_name,
 )
@@ -95,6 +97,18 @@ def test_a_kernels_sockets_always_have_room(name: str) -> None:
         directory.create(ME, "0123456789abcdef")
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(f"{directory.sockets}/k-5")
+
+
+def test_a_disk_that_is_full_keeps_nothing_half_written(
+    runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(ConfigurationError, match="No space left on device"):
+        place_id()
+    assert [path for path in runtime_dir.rglob("*") if path.is_file()] == []
 
 
 def spoil(place: Path, how: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import io
 import os
 import stat
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import container_provisioner
 from container_provisioner.copying.packing import pack
 from container_provisioner.copying.streams import feed
 from container_provisioner.copying.transfer import Transfer
@@ -21,6 +23,7 @@ from container_provisioner.copying.unpacking import Copied, NoArchive, unpack
 from container_provisioner.errors import CopyFailed
 
 from .fake_execution import FakeExecution
+from .other_pythons import SYSTEM_PYTHON
 
 
 def member(name: str, content: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
@@ -81,6 +84,25 @@ def test_a_directory(root: Path) -> None:
     assert tree(root) == {"top": "", "top/a": "1", "top/d": "", "top/d/l": "-> ../a"}
     assert unpack(archive(member("./b", b"2")), root / "top", "", is_directory=True).files == 1
     assert (root / "top" / "b").read_text() == "2"
+
+
+def test_the_python_of_debian_12(root: Path) -> None:
+    """3.11.2, whose own tarfile has no filter. Elsewhere the system's Python may have one."""
+    backport = importlib.metadata.distribution("backports.tarfile").locate_file("")
+    places = [str(Path(container_provisioner.__file__).parents[1]), str(backport)]
+    code = (
+        f"import io, sys; sys.path += {places!r}\n"
+        "from pathlib import Path\n"
+        "from container_provisioner.copying.unpacking import unpack\n"
+        "sent, root = io.BytesIO(sys.stdin.buffer.read()), Path(sys.argv[1])\n"
+        "print(unpack(sent, root, '', is_directory=True))"
+    )
+    sent = archive(directory("."), member("a", b"1"), link("out", "/etc"), link("in", "a"))
+    command = [SYSTEM_PYTHON, "-c", code, str(root)]
+    done = subprocess.run(command, input=sent.getvalue(), capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Copied(files=2, size=1, left_out=[\"'out' is left out" in done.stdout
+    assert tree(root) == {"a": "1", "in": "-> a"}
 
 
 def test_a_file_has_the_name_that_was_asked_for(root: Path) -> None:

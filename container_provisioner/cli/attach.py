@@ -36,8 +36,8 @@ def attach(kernel: str, code: str | None, as_json: bool) -> None:
     Whoever has the kernel keeps it: this is a second front end. Ctrl-C interrupts what was entered
     here. Ctrl-D or 'exit' leaves, and the kernel goes on.
 
-    With --run, and with code on standard input that is no terminal, the code is run once, when the
-    kernel has nothing else to do. What it prints is printed; the exit code is 1 when it ends in an
+    With --run, or with code piped to standard input, the code is run once, as soon as the kernel
+    has nothing else to do. What it prints is printed; the exit code is 1 when it ends in an
     error. With --json, each output is one line, with the fields that it would have in a notebook.
     """
     if code is None and not sys.stdin.isatty():

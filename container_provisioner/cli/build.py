@@ -91,9 +91,9 @@ def build(
     './python' is a folder, 'python' the image.
 
     The base is taken from the engine, else pulled, else made of Debian's packages where that is
-    possible. What --base brings the same one back is said at the end, if a registry serves it. The
-    proxies and certificate authorities that this shell's variables name are used to download, and
-    are not in the image.
+    possible. When a registry serves it, the output ends with the --base that names exactly this
+    one. The proxies and certificate authorities that this shell's variables name are used to
+    download, and are not in the image.
     """
     recipe = _recipe(what)
     pairs = _pairs(arguments)

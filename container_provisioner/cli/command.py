@@ -21,7 +21,7 @@ from .inspect import inspect
 from .install import install
 from .kill import kill
 from .logs import logs
-from .output import print_error
+from .output import drop_unwritten, print_error, ready_streams
 from .progress import has_said_that_it_ends
 from .prune import prune
 from .ps import ps
@@ -83,7 +83,7 @@ def common_options(subcommand: click.Command) -> None:
             is_flag=True,
             expose_value=False,
             callback=_use_swarm,
-            help="Kernels in the engine's swarm, not its own.",
+            help="Work with kernels that run as services in the engine's swarm.",
         ),
     ):
         option(subcommand)
@@ -147,6 +147,7 @@ command.add_section("Find and clear up trouble", doctor, prune)
 def main() -> None:
     """Exit codes: 0, 1 for what has no other, 2 for wrong arguments and settings, 3 and more by
     the kind of error (see `errors`), 130 after Ctrl-C where it is not the way to end."""
+    ready_streams()
     # What a shell completes is the executable: its completion knows single words only.
     completes = "_JUPYTER_CONTAINER_KERNEL_COMPLETE" in os.environ
     name = "jupyter-container-kernel" if completes else "jupyter container-kernel"
@@ -170,7 +171,9 @@ def main() -> None:
         print_error(str(exc))
         status = exc.exit_code
     except OSError as exc:  # a disk that is full, a folder that nobody may write
-        print_error(f"{exc}.")
+        drop_unwritten()
+        what = f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror or str(exc)
+        print_error(f"{what}. Add --debug to see where it happened.")
         _log.debug("It happened here:", exc_info=exc)
         status = 1
     sys.exit(status or 0)

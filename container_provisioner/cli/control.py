@@ -60,6 +60,8 @@ async def end(engine: Engine, kernel: ListedKernel) -> str:
             with contextlib.suppress(UnknownKernel):
                 await server.shut_down(kernel.kernel_id)
                 return f"shut down by {server.program}"
+        if kernel.container.state in ENDED:
+            return f"had ended already; {kernel.owner_program}, which has it, removes it"
         await _kill(engine, kernel)
         return f"killed; {kernel.owner_program}, which has it, sees it die"
     try:

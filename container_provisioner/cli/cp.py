@@ -17,6 +17,7 @@ from ..copying.packing import pack
 from ..copying.streams import feed, pass_on, send
 from ..copying.transfer import READ, WRITE, take_back, transfer
 from ..copying.unpacking import Copied, Made, NoArchive, unpack
+from ..definition import TMPFS_SIZE
 from ..engine.base import ENDED
 from ..engine.calls import Engine
 from ..environment import HOME
@@ -126,8 +127,8 @@ async def _copy(source: Place, destination: Place) -> tuple[ListedKernel, Copied
             return kernel, await _out(engine, kernel, source, destination.path)
         return kernel, await _in(engine, kernel, source, destination.path)
     except CopyFailed as exc:
-        if destination.kernel and "Read-only file system" in str(exc):
-            exc = CopyFailed(f"{exc}. The kernel can write to its home, {HOME}, and to /tmp.")
+        if destination.kernel:
+            exc = CopyFailed(f"{exc}{_hint(kernel, str(exc))}")
         raise exc.about(kernel.kernel_id) from exc.__cause__
     except asyncio.CancelledError:
         if not has_said_that_it_ends():
@@ -191,6 +192,20 @@ async def _out(engine: Engine, kernel: ListedKernel, source: Place, destination:
                 files = "1 file" if made.replaced == 1 else f"{made.replaced} files"
                 say_that_it_ends(f"Interrupted: {files} had been replaced, the others were not.")
             raise
+
+
+def _hint(kernel: ListedKernel, said: str) -> str:
+    """What the words of a `tar` that could not write do not say."""
+    is_read_only = kernel.facts is not None and kernel.facts.read_only
+    # On a read-only file system a file that is there cannot be removed first.
+    if "Read-only file system" in said or (is_read_only and "File exists" in said):
+        return f". That is read-only. The kernel can write to its home, {HOME}, and to /tmp."
+    if is_read_only and ("No space left" in said or "Wrote only" in said):
+        return (
+            f". There is no room for all of it: {HOME} and /tmp hold {format_size(TMPFS_SIZE)} "
+            "each, in the kernel's memory. What was copied of it is still there."
+        )
+    return ""
 
 
 def _absent(kernel: ListedKernel, path: str) -> str:

@@ -34,10 +34,11 @@ _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "problem": ("✗", "r
 @click.argument("kernel", default="", metavar="[KERNELSPEC]", shell_complete=complete_kernelspec)
 @json_option
 def doctor(kernel: str, as_json: bool) -> None:
-    """Examine this installation, its engine, and a kernel of KERNELSPEC that is started for it.
+    """Examine this installation, its engine, and a kernel of KERNELSPEC, started to be examined.
 
-    Without KERNELSPEC a kernel with this machine's own Python. It runs in an empty folder, and both
-    are removed after it; nothing of yours is changed. Exit code 1 when something does not work.
+    Without KERNELSPEC the kernel has this machine's own Python. It runs in an empty folder, and
+    both are removed afterwards; nothing of yours is changed. Exit code 1 when something does not
+    work.
     """
     found = run(_examine(kernel, as_json=as_json))
     if as_json:

@@ -20,6 +20,7 @@ from .asking import run, the_engine
 from .kernels import ListedKernel, complete_kernel, find_kernel, list_kernels
 from .output import json_option, print_json, print_pairs
 from .ps import ago, as_fields, owner_of, state_of, user_of
+from .servers import server_of
 
 
 @click.command()
@@ -158,6 +159,8 @@ def _when(text: str) -> str:
 
 def _left(listed: ListedKernel, found: ContainerInfo) -> str:
     removes = f"'jupyter container-kernel kill {listed.short_id}' removes it"
+    if listed.is_ours and listed.owner_lives and server_of(listed.owner) is None:
+        removes = f"{listed.owner_program}, which has it, removes it"
     if found.read_only:
         return f"its log; its home and /tmp were in memory and are gone. {removes}"
     return f"its log, and its files: 'docker cp {found.name}:PATH .'. {removes}"

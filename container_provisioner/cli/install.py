@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
     help="A kernelspec of the image's, where it has several; 'all' is all of them. Can be given "
     "more than once.",
 )
-@click.option("--list", "only_list", is_flag=True, help="Show what could be installed, and end.")
+@click.option("--list", "only_list", is_flag=True, help="Only show what could be installed.")
 @click.option(
     "--from",
     "origin",
@@ -111,9 +111,9 @@ def install(
 ) -> None:
     """Install a kernelspec whose kernels run in containers.
 
-    With IMAGE its own kernels, which are looked for in the places that Jupyter knows; nothing in
-    the image is changed or needed but the kernel. Without IMAGE a kernel of this host, which sees
-    this host's packages and nothing of your home.
+    With IMAGE, kernels that are in the image; they are looked for where Jupyter would look. The
+    image is not changed, and needs nothing besides the kernel. Without IMAGE, a kernel of this
+    host: it sees the packages that are installed here, and nothing of your home.
 
     \b
     jupyter container-kernel install

@@ -125,6 +125,10 @@ def _kernel_id(found: ContainerInfo) -> str:
 def find_kernel(kernels: Iterable[ListedKernel], text: str) -> ListedKernel:
     """The one whose id, container's id or container's name begins with `text`; one whole id or name
     wins over prefixes. Raises `KernelNotFound`."""
+    if not text:  # a variable of the shell's that is not set: no kernel was meant
+        raise KernelNotFound(
+            "KERNEL is empty; give the beginning of an id that 'jupyter container-kernel ps' lists."
+        )
     kernels = list(kernels)
     for matches in (
         [kernel for kernel in kernels if text in _names(kernel)],

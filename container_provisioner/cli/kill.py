@@ -49,12 +49,12 @@ class SignalName(click.ParamType):  # type: ignore[type-arg] # older ones are no
 def kill(signum: signal.Signals | None, **options: Any) -> None:
     """End kernels for good, whoever has them, and remove their containers.
 
-    A Jupyter Server that has the kernel is asked to shut it down, and its front ends see that. A
-    kernel that was kept and that nobody has is shut down as well. Any other program that has it
-    sees its kernel die. Prints the kernels' ids.
+    If a Jupyter Server has the kernel, the server is asked to shut it down, so that its front ends
+    know. A kept kernel that nobody has is shut down directly. If another program has it, that
+    program sees its kernel die, and removes it or starts it again. Prints the kernels' ids.
 
-    With --signal nothing more is done than sending it. A kernel that dies of it is started again by
-    a server that has it.
+    With --signal, the signal is sent and nothing else is done. If the kernel dies of it, a server
+    that has it starts it again.
     """
     if signum is None:
         for_each(control.end, "Kill", "killed", **options)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,6 +21,28 @@ _UUID = 36  # characters
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 """Gives a subcommand ``--json``, as the argument `as_json`."""
+
+
+def ready_streams() -> None:
+    """Standard streams that every subcommand can use, however it was called.
+
+    What was closed (``>&-``) leads nowhere, and is no terminal. A character that the locale's
+    encoding does not have is written as an escape.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - until this process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def drop_unwritten() -> None:
+    """Standard output that could not be written. Python would try again when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_json(value: Any) -> None:

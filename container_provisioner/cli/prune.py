@@ -39,13 +39,13 @@ def prune(dry_run: bool, everything: bool, yes: bool, as_json: bool) -> None:
       half-written files; private directories and volumes without a kernel
       the package's own image and network, if no kernel uses them
 
-    Kernels that a living process has, or starts at this moment, and kept kernels that run are never
-    among it. Safe to repeat, and beside a server. An ended kernel's container may hold files:
-    'docker cp' gets them out before.
+    Kernels that a living process has or is starting, and kept kernels that run, are never removed.
+    It is safe to repeat this, and to do it while servers run. An ended kernel's container may hold
+    files: 'docker cp' gets them out before.
 
-    Your kernels whose runtime directory is gone are listed, for no Jupyter can reach them, and
-    removed with --everything. If several containers share the engine, such a directory may be in
-    another one of them.
+    No Jupyter can reach those of your kernels whose runtime directory is gone. They are only
+    listed; --everything removes them, too. If several containers share the engine, such a directory
+    may be in another one of them.
     """
     if everything and not (yes or dry_run) and not sys.stdin.isatty():
         raise click.UsageError("--everything asks first; without a terminal, add --yes.")

@@ -53,7 +53,7 @@ from .progress import present
 def warm(kernel: str, size: int, folder: Path, max_age: float, as_json: bool) -> None:
     """Keep containers with kernels of KERNELSPEC that wait, until Ctrl-C.
 
-    A kernel that is started while one waits takes it, in a tenth of the time. Says "KERNELSPEC: N
+    The next kernel that is started takes one of these, in a tenth of the time. Says "KERNELSPEC: N
     of N warm" each time that all are there; with --json, {"kernelspec": "KERNELSPEC", "warm": N}.
     Ctrl-C and SIGTERM are the way to end, and the exit code is then 0; nothing is left waiting.
     """

@@ -18,8 +18,11 @@ from itertools import dropwhile
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from ..errors import ConfigurationError, CopyFailed
+from ..errors import CopyFailed
 from ..exits import format_size
+
+if not hasattr(tarfile, "data_filter"):  # Python 3.11.2, which is Debian 12's, for one
+    from backports import tarfile  # type: ignore # has no types, is not there from 3.12 on
 
 # A path has 4096 bytes at most. Python reads what describes a member into memory.
 _LONGEST_DESCRIPTION = 1024**2
@@ -86,11 +89,6 @@ def unpack(
     up to date, for whoever ends this from outside. Raises `NoArchive` for what makes no sense, and
     `CopyFailed` when this host does not take it.
     """
-    if not hasattr(tarfile, "data_filter"):
-        raise ConfigurationError(
-            "This Python cannot unpack an archive safely (its tarfile has no data filter). "
-            "Use Python 3.10.12, 3.11.4, or a later one."
-        )
     root, copied, made = root.resolve(), Copied(), made or Made()
     try:
         with tarfile.open(fileobj=archive, mode="r|", tarinfo=_Member) as members:

@@ -48,7 +48,7 @@ async def examine_leftovers(engine: Engine) -> Finding:
     return Finding(
         subject="left behind",
         outcome="note",
-        says=f"{what}, which nobody needs",
+        says=f"not needed any more: {what}",
         cure="jupyter container-kernel prune; with --dry-run it only shows them",
     )
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ConfigurationError, ContainerProvisionerError, KernelDied, StartTimeout
+from ..errors import ContainerProvisionerError, KernelDied, StartTimeout
 from .checking import Answer, check
 from .drafts import Draft
-from .writing import Staging
+from .writing import Staging, another
 
 _log = logging.getLogger(__name__)
 
@@ -64,10 +64,7 @@ def _present(draft: Draft, kernels: Path, *, replace: bool) -> Draft | None:
     over_tcp = [draft.having(transport="tcp")] if "transport" not in draft.config else []
     same = next((each for each in (draft, *over_tcp) if each.is_in(folder)), None)
     if same is None and os.path.lexists(folder) and not replace:
-        raise ConfigurationError(
-            f"Another kernelspec {draft.name!r} is in {folder}. Overwrite it with --replace, or "
-            "choose another name with --name. Nothing was changed."
-        )
+        raise another(draft.name, folder)
     return same
 
 

@@ -39,6 +39,14 @@ def kernels_folder(*, user: bool = False, prefix: str = "") -> Path:
     return Path(SYSTEM_JUPYTER_PATH[0]) / "kernels"
 
 
+def another(name: str, folder: Path) -> ConfigurationError:
+    """That the name is taken."""
+    return ConfigurationError(
+        f"Another kernelspec {name!r} is in {folder}. Overwrite it with --replace, or choose "
+        "another name with --name. Nothing was changed."
+    )
+
+
 class Staging:
     """A folder beside `kernels` for kernelspecs that are not installed yet. A context manager.
 
@@ -59,8 +67,8 @@ class Staging:
         except OSError as exc:
             self._unmake()
             raise ConfigurationError(
-                f"Kernelspecs cannot be written to {self.kernels} ({exc.strerror}). Use --user, or "
-                "--prefix with a folder that you may write."
+                f"Kernelspecs cannot be written to {self.kernels} ({exc.strerror}). Choose a "
+                "folder that you may write with --prefix FOLDER, or your own with --user."
             ) from exc
         return self
 
@@ -99,7 +107,7 @@ class Staging:
         """Install it; returns its folder. With `replace`, what is there goes.
 
         A reader sees the old one, or the new one, or for a moment none. Raises
-        `ConfigurationError` when there is one all the same, and when it cannot be done.
+        `ConfigurationError` when there is another one all the same, and when it cannot be done.
         """
         staged = Path(self.stage(draft).get_kernel_spec(draft.name).resource_dir)
         target, old = self.kernels / draft.name, staged.with_name(f"{draft.name}.old")
@@ -110,6 +118,10 @@ class Staging:
         except OSError as exc:
             if os.path.lexists(old) and not os.path.lexists(target):
                 old.rename(target)
+            if draft.is_in(target):
+                return target  # somebody else was installing the same, and was first
+            if not replace and os.path.lexists(target):
+                raise another(draft.name, target) from exc
             raise ConfigurationError(
                 f"Kernelspec {draft.name!r} could not be put into {self.kernels} ({exc.strerror}). "
                 "Nothing was changed there."

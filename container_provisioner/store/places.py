@@ -150,11 +150,13 @@ def _settled(name: str, length: int) -> str:
     except FileNotFoundError:
         new = path.with_name(f".place-{uuid.uuid4().hex}")
         with writing():
-            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(length))
-            with contextlib.suppress(FileExistsError):
-                os.link(new, path)  # the first one wins, and is never seen half written
-            new.unlink()
+            try:
+                with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                    file.write(secrets.token_hex(length))
+                with contextlib.suppress(FileExistsError):
+                    os.link(new, path)  # the first one wins, and is never seen half written
+            finally:
+                new.unlink(missing_ok=True)
         return path.read_text(encoding="ascii")
 
 
