@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pexpect
@@ -16,7 +17,7 @@ import pytest
 from .command_line import command
 from .conftest import WriteKernelspec
 from .owners import Owner, StartOwner, start_owner_fixture  # noqa: F401 - a fixture
-from .server_process import jupyter_server
+from .server_process import eventually, jupyter_server
 
 pytestmark = pytest.mark.docker
 
@@ -124,6 +125,25 @@ def test_an_interrupt_of_code_in_a_pipe(owner: Owner) -> None:
     assert process.returncode == 130
     assert "Traceback" not in said
     assert command("attach", owner.kernel_id, "--run", "print(x)").stdout == "1\n"
+
+
+def test_code_that_ends_the_kernel(owner: Owner) -> None:
+    done = command("attach", owner.kernel_id, "--run", "import os; os._exit(7)")
+    assert (done.code, done.stdout) == (8, "")
+    assert "The kernel ended before the code had: it ended with exit code 7" in done.stderr
+
+
+def test_code_that_ends_a_kernel_which_is_started_again(
+    kernelspec: WriteKernelspec, runtime_dir: Path, folder: Path
+) -> None:
+    with jupyter_server(runtime_dir, folder) as server:
+        kernel_id = server.start(kernelspec())
+        done = command("attach", kernel_id, "--run", "import os; os._exit(7)")
+        assert done.code == 8
+        assert "The kernel ended before the code had: " in done.stderr
+        again = partial(command, "attach", kernel_id, "--run", "print(1)")
+        eventually(lambda: again().stdout == "1\n", "it to be started again")
+        server.clear_away(kernel_id)
 
 
 def test_what_cannot_be_attached_to(owner: Owner) -> None:

@@ -5,17 +5,27 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from queue import Empty
 from typing import Any
 
 import click
 from jupyter_client.blocking.client import BlockingKernelClient
 
-from ..errors import ConfigurationError, ContainerProvisionerError, KernelDied
+from ..engine.base import ContainerInfo
+from ..errors import (
+    ConfigurationError,
+    ContainerGone,
+    ContainerProvisionerError,
+    EngineUnavailable,
+    KernelDied,
+)
 from .asking import run, the_engine
 from .control import check_ours, connection_info, send_signal
-from .kernels import ListedKernel, complete_kernel, find_kernel, list_kernels
+from .kernels import ListedKernel, complete_kernel, find_kernel, list_kernels, why_ended
 from .output import json_option
+
+_SILENT_SECONDS = 1.0  # until one looks whether the kernel still runs
 
 # Of a message, what a notebook would keep of it.
 _OUTPUTS = {
@@ -92,7 +102,8 @@ def _run_code(
 
     try:
         client.wait_for_ready()
-        reply = client.execute_interactive(code, allow_stdin=False, output_hook=show)
+        started_at = run(_look(kernel)).started_at
+        status = _execute(client, code, show, lambda: run(_check_goes_on(kernel, started_at)))
     except KeyboardInterrupt:
         if begun:  # else it is another front end's cell that runs
             interrupt(kernel)
@@ -101,8 +112,55 @@ def _run_code(
         raise KernelDied(f"It does not answer: {exc}.").about(kernel.kernel_id) from exc
     finally:
         client.stop_channels()
-    if reply["content"]["status"] != "ok":
+    if status != "ok":
         raise click.exceptions.Exit(1)
+
+
+def _execute(
+    client: BlockingKernelClient,
+    code: str,
+    show: Callable[[dict[str, Any]], None],
+    check: Callable[[], None],
+) -> str:
+    """The reply's status. `check` is called while nothing comes, and raises when nothing will."""
+    request = client.execute(code, allow_stdin=False)
+
+    def answers(receive: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        while True:
+            try:
+                message = receive(timeout=_SILENT_SECONDS)
+            except Empty:
+                check()
+            else:
+                if message["parent_header"].get("msg_id") == request:
+                    yield message
+
+    for message in answers(client.get_iopub_msg):
+        show(message)
+        if message["content"].get("execution_state") == "idle":
+            break
+    return str(next(answers(client.get_shell_msg))["content"]["status"])
+
+
+async def _look(kernel: ListedKernel) -> ContainerInfo:
+    return await (await the_engine()).inspect(kernel.container.id)
+
+
+async def _check_goes_on(kernel: ListedKernel, started_at: str) -> None:
+    """Raises `KernelDied` when the run that began then is over, also when there is another one:
+    whoever has the kernel may start it again at once, in the same container or in a new one."""
+    try:
+        found = await _look(kernel)
+    except EngineUnavailable:
+        return  # what nobody can tell is no end
+    except ContainerGone:
+        why = "its container was removed"
+    else:
+        if not (why := why_ended(found)) and found.started_at != started_at:
+            why = "whoever has it has started it again"
+    if why:
+        error = KernelDied(f"The kernel ended before the code had: {why}.")
+        raise error.about(kernel.kernel_id)
 
 
 def _show(message: dict[str, Any]) -> None:

@@ -12,12 +12,12 @@ import click
 from ..engine.answers import moment
 from ..engine.base import ENDED, ContainerInfo
 from ..errors import KernelNotAdoptable
-from ..exits import ExitStatus, explain_exit, format_size
+from ..exits import format_size
 from ..host_environment import HOST_TITLE
 from ..spec import Mount
 from ..store import KernelDirectory, RecordStore
 from .asking import run, the_engine
-from .kernels import ListedKernel, complete_kernel, find_kernel, list_kernels
+from .kernels import ListedKernel, complete_kernel, find_kernel, list_kernels, why_ended
 from .output import json_option, print_json, print_pairs
 from .ps import ago, as_fields, owner_of, state_of, user_of
 from .servers import server_of
@@ -52,21 +52,13 @@ def _directory(listed: ListedKernel) -> KernelDirectory:
     return listed.facts.directory if listed.facts else KernelDirectory.of(listed.container.name)
 
 
-def _why(found: ContainerInfo) -> str:
-    """Empty when it has not ended."""
-    if found.state not in ENDED:
-        return ""
-    status = ExitStatus(code=found.exit_code, oom_killed=found.oom_killed, error=found.error)
-    return explain_exit(status, memory_limit=found.limits.memory)
-
-
 def _facts(listed: ListedKernel, found: ContainerInfo, engine_url: str) -> dict[str, Any]:
     known, limits = listed.facts, found.limits
     directory = _directory(listed)
     has_ended = found.state in ENDED
     return {
         **as_fields(listed),
-        "why": _why(found) or None,
+        "why": why_ended(found) or None,
         "command": list(known.identity.argv) if known else None,
         "engine": engine_url,
         "started": found.started_at or None,
@@ -118,7 +110,7 @@ def _page(listed: ListedKernel, found: ContainerInfo, url: str) -> Iterator[tupl
     yield "kernelspec", listed.kernel_name
     if found.state in ENDED:
         yield "state", f"ended {_when(found.finished_at)}"
-        yield "why", _why(found)
+        yield "why", why_ended(found)
         yield "left", _left(listed, found)
     else:
         began = _when(found.started_at)
