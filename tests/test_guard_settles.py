@@ -241,6 +241,7 @@ async def test_who_waits_for_the_records_keeps_nobody_else_waiting(runtime_dir: 
     facts = {
         "identity": {"kernel_id": "k", **dict.fromkeys(names, "gone")},
         "directory": str(KernelDirectory.of("k").path),
+        "transport": "ipc",
         "engine_url": f"unix://{ENGINE}",
     }
     records.write("k", {"kernel_id": "k", "owner": owner, "container": facts})
