@@ -16,7 +16,7 @@ from ..adoption import facts_beside
 from ..engine.base import ENDED, RUNNING, ContainerInfo
 from ..engine.calls import Engine
 from ..errors import KernelNotAdoptable, KernelNotFound, KernelNotRunning
-from ..exits import ExitStatus, explain_exit
+from ..exits import explain_exit
 from ..host_environment import HOST_IMAGE, HOST_TITLE
 from ..store import KernelDirectory, RecordStore, lease_facts, lease_is_held, place_id
 from .asking import run, the_engine
@@ -73,10 +73,8 @@ class ListedKernel:
 
 def why_ended(found: ContainerInfo) -> str:
     """What the engine says of a container that was inspected; empty when it has not ended."""
-    if found.state not in ENDED:
-        return ""
-    status = ExitStatus(code=found.exit_code, oom_killed=found.oom_killed, error=found.error)
-    return explain_exit(status, memory_limit=found.limits.memory)
+    status = found.exit_status
+    return explain_exit(status, memory_limit=found.limits.memory) if status is not None else ""
 
 
 async def list_kernels(engine: Engine, *, everyone: bool = False) -> list[ListedKernel]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, Protocol
 
+from ..exits import ExitStatus
 from ..spec import ContainerSpec, Limits, Mount
 
 State = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
@@ -44,6 +45,13 @@ class ContainerInfo:
     volumes: tuple[Mount, ...] = ()  # where they are on the engine's disk; without: in memory
     node: str = ""  # of a swarm: the hostname of the one that it is on
     is_refused: bool = False  # by that node, which can run none: another `start` avoids it
+
+    @property
+    def exit_status(self) -> ExitStatus | None:
+        """How its last run ended; None when it has not."""
+        if self.state not in ENDED:
+            return None
+        return ExitStatus(code=self.exit_code, oom_killed=self.oom_killed, error=self.error)
 
 
 @dataclass(frozen=True, kw_only=True)

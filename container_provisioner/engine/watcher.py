@@ -144,11 +144,8 @@ class ExitWatcher:
         except ContainerGone:
             self._resolve(watch, ExitStatus(code=1, removed=True))
             return None
-        if info.state in ENDED:
-            self._resolve(
-                watch,
-                ExitStatus(code=info.exit_code, oom_killed=info.oom_killed, error=info.error),
-            )
+        if (status := info.exit_status) is not None:
+            self._resolve(watch, status)
         return info
 
     def _resolve(self, watch: Watch, status: ExitStatus) -> None:
